@@ -1,0 +1,1 @@
+"""The conveyor command: apply, get, describe, status and more."""

@@ -1,0 +1,1 @@
+"""Text into typed objects: settings, manifests, JSON Schema."""

@@ -1,0 +1,1 @@
+"""Carries Conveyor between processes: servers, clients, interceptors, one error table."""

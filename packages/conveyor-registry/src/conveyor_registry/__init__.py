@@ -1,0 +1,1 @@
+"""Services, leases, health, consumer groups, load balancing and planning on a replicated log."""

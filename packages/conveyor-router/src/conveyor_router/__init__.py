@@ -1,0 +1,1 @@
+"""The Conveyor control plane: a highly available router node."""

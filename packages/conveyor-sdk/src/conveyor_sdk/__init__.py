@@ -1,0 +1,1 @@
+"""Write Conveyor sources, transforms and sinks in ten lines of Python."""

@@ -1,0 +1,1 @@
+"""The Conveyor data plane: discovers services beside it and moves their records."""
