@@ -5,17 +5,19 @@
     nox -s demo        the main job on real records, with processes killed on the way
     nox --list         the rest
 
-Packages are discovered, never listed. Each session needs nox alone: it installs uv, builds the wheels
-and tests those. What a session is given after `--` goes to the tool it runs.
+Packages are discovered, never listed. Each session needs nox alone: it installs uv, builds the
+wheels and tests those. What a session is given after `--` goes to the tool it runs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,8 +64,17 @@ def install_locked(session: nox.Session, *extra: str) -> None:
     """Install the locked third-party packages, the development tools included."""
     session.install("uv", silent=True)
     requirements = Path(session.create_tmp()) / "requirements.txt"
-    uv(session, "export", "--locked", "--all-packages", "--all-extras", "--no-emit-workspace",
-       "--no-hashes", "--output-file", str(requirements))
+    uv(
+        session,
+        "export",
+        "--locked",
+        "--all-packages",
+        "--all-extras",
+        "--no-emit-workspace",
+        "--no-hashes",
+        "--output-file",
+        str(requirements),
+    )
     uv(session, "pip", "install", "--requirement", str(requirements), *extra)
 
 
@@ -88,8 +99,15 @@ def install_wheels(session: nox.Session) -> None:
 def run_lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    session.run("codespell", "packages", "docs", "examples", "integration-tests", "proto",
-                *(str(path.name) for path in ROOT.glob("*.md")))
+    session.run(
+        "codespell",
+        "packages",
+        "docs",
+        "examples",
+        "integration-tests",
+        "proto",
+        *(str(path.name) for path in ROOT.glob("*.md")),
+    )
 
 
 def run_types(session: nox.Session) -> None:
@@ -152,7 +170,14 @@ def run_standalone(session: nox.Session) -> None:
     environment = Path(session.create_tmp()) / "standalone"
     python = environment / "bin" / "python"
     uv(session, "venv", "--clear", "--python", sys.executable, str(environment))
-    uv(session, "pip", "install", "--python", str(python), *map(str, DIST.glob("conveyor_raft-*.whl")))
+    uv(
+        session,
+        "pip",
+        "install",
+        "--python",
+        str(python),
+        *map(str, DIST.glob("conveyor_raft-*.whl")),
+    )
     session.run(str(python), "-c", STANDALONE, external=True, env={"PYTHONPATH": ""})
 
 
@@ -184,11 +209,31 @@ def minimums(session: nox.Session) -> None:
     """The unit tests with the lowest versions that the packages declare."""
     session.install("uv", silent=True)
     wheels = build_wheels(session)
-    names = [f"{package}[process]" if package == "conveyor-grpc" else package for package in PACKAGES]
-    uv(session, "pip", "install", "--resolution", "lowest-direct", "--find-links", str(DIST),
-       "--reinstall", *names, *wheels)
-    uv(session, "pip", "install", "pytest", "pytest-asyncio", "pytest-timeout", "hypothesis",
-       "opentelemetry-proto")
+    names = [
+        f"{package}[process]" if package == "conveyor-grpc" else package for package in PACKAGES
+    ]
+    uv(
+        session,
+        "pip",
+        "install",
+        "--resolution",
+        "lowest-direct",
+        "--find-links",
+        str(DIST),
+        "--reinstall",
+        *names,
+        *wheels,
+    )
+    uv(
+        session,
+        "pip",
+        "install",
+        "pytest",
+        "pytest-asyncio",
+        "pytest-timeout",
+        "hypothesis",
+        "opentelemetry-proto",
+    )
     run_unit(session, *session.posargs)
 
 
@@ -232,7 +277,9 @@ def build(session: nox.Session) -> None:
     session.install("uv", "twine", silent=True)
     shutil.rmtree(DIST, ignore_errors=True)
     uv(session, "build", "--all-packages", "--no-sources", "--out-dir", str(DIST))
-    session.run("twine", "check", "--strict", *map(str, [*DIST.glob("*.whl"), *DIST.glob("*.tar.gz")]))
+    session.run(
+        "twine", "check", "--strict", *map(str, [*DIST.glob("*.whl"), *DIST.glob("*.tar.gz")])
+    )
     for package in PACKAGES:
         environment = Path(session.create_tmp()) / package
         python = str(environment / "bin" / "python")
@@ -252,8 +299,14 @@ def simulate(session: nox.Session) -> None:
 def mutants(session: nox.Session) -> None:
     """Plant each known bug in a copy of the cores and show that the simulators find it."""
     install_wheels(session)
-    session.run("pytest", "-q", "-s", "packages/conveyor-raft/tests/mutants",
-                "packages/conveyor-sidecar/tests/testing", *session.posargs)
+    session.run(
+        "pytest",
+        "-q",
+        "-s",
+        "packages/conveyor-raft/tests/mutants",
+        "packages/conveyor-sidecar/tests/testing",
+        *session.posargs,
+    )
 
 
 @nox.session
@@ -279,14 +332,31 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def matrix(session: nox.Session) -> None:
+    """Print the unit sessions as JSON, for the hosted workflow's matrix."""
+    names = [f"unit-{python}({package})" for python in PYTHONS for package in PACKAGES]
+    line = "sessions=" + json.dumps(names)
+    print(line)
+    if output := os.environ.get("GITHUB_OUTPUT"):
+        with Path(output).open("a") as file:
+            file.write(line + "\n")
+
+
+@nox.session
 def release(session: nox.Session) -> None:
-    """Build one package for publishing: `-- conveyor-raft`. Checks the tag if GITHUB_REF_NAME is set."""
-    (package,) = session.posargs
-    session.install("uv", "twine", silent=True)
+    """Build one package for publishing: `-- NAME`, or the one that the pushed tag names."""
     tag = os.environ.get("GITHUB_REF_NAME", "")
-    version = session.run("uv", "version", "--package", package, "--short", silent=True)
-    if tag and tag != f"{package}-v{str(version).strip()}":
+    package = session.posargs[0] if session.posargs else tag.rpartition("-v")[0]
+    if package not in PACKAGES:
+        session.error(f"no package {package!r}; name one of {', '.join(PACKAGES)}")
+    version = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())[
+        "project"
+    ]["version"]
+    if tag and tag != f"{package}-v{version}":
         session.error(f"the tag {tag} does not name {package} {version}")
+    session.install("uv", "twine", silent=True)
     shutil.rmtree(DIST, ignore_errors=True)
     uv(session, "build", "--package", package, "--no-sources", "--out-dir", str(DIST))
-    session.run("twine", "check", "--strict", *map(str, DIST.glob(f"{package.replace('-', '_')}-*")))
+    session.run(
+        "twine", "check", "--strict", *map(str, DIST.glob(f"{package.replace('-', '_')}-*"))
+    )

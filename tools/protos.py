@@ -1,7 +1,8 @@
 """Generate the Python modules of every .proto file, each into the package that owns it.
 
-The path of a file below `proto/` is the import path of its module, so `proto/conveyor_raft/wire/raft.proto`
-becomes `packages/conveyor-raft/src/conveyor_raft/wire/raft_pb2.py` and friends.
+The path of a file below `proto/` is the import path of its module, so
+`proto/conveyor_raft/wire/raft.proto` becomes
+`packages/conveyor-raft/src/conveyor_raft/wire/raft_pb2.py` and friends.
 
     python tools/protos.py            write the modules
     python tools/protos.py --check    fail if a committed module differs from what would be written
@@ -34,7 +35,9 @@ def generate(target: Path) -> None:
     subprocess.run(command, check=True, cwd=ROOT)
     for path in list(target.rglob("*_pb2_grpc.py")):
         # A file without services needs no service module.
-        proto = PROTO / path.relative_to(target).with_name(path.name.replace("_pb2_grpc.py", ".proto"))
+        proto = PROTO / path.relative_to(target).with_name(
+            path.name.replace("_pb2_grpc.py", ".proto")
+        )
         if "\nservice " not in proto.read_text():
             path.unlink()
             path.with_suffix(".pyi").unlink(missing_ok=True)
@@ -43,9 +46,7 @@ def generate(target: Path) -> None:
 def generated_files(base: Path) -> set[Path]:
     """Return the paths, relative to `base`, of the generated modules below it."""
     return {
-        path.relative_to(base)
-        for path in base.rglob("*_pb2*")
-        if path.name.endswith(GENERATED)
+        path.relative_to(base) for path in base.rglob("*_pb2*") if path.name.endswith(GENERATED)
     }
 
 

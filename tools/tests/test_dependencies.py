@@ -42,7 +42,9 @@ def imported(package: str) -> set[str]:
             elif isinstance(node, ast.Import):
                 found.update(alias.name.split(".")[0] for alias in node.names)
     own = package.replace("-", "_")
-    return {name.replace("_", "-") for name in found if name.startswith("conveyor_") and name != own}
+    return {
+        name.replace("_", "-") for name in found if name.startswith("conveyor_") and name != own
+    }
 
 
 def test_every_package_has_a_layer() -> None:
