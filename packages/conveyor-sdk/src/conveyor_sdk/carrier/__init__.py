@@ -1,0 +1,66 @@
+"""Frames of records between processes: one codec, whatever carries it."""
+
+from conveyor_sdk.carrier.errors import MalformedFrame, MalformedMessage
+from conveyor_sdk.carrier.frame import (
+    FRAME_BYTES_MAX,
+    FRAME_BYTES_TARGET,
+    FRAME_RECORDS_MAX,
+    RECORD_BYTES_MAX,
+    Frame,
+    check_frame,
+    derive,
+    from_records,
+    lane_message,
+    merge_frames,
+)
+from conveyor_sdk.carrier.lineage import (
+    LINEAGE_BYTES,
+    Origin,
+    key_hash,
+    lineage,
+    lineages,
+    mix,
+    output_paths,
+)
+from conveyor_sdk.carrier.requests import (
+    SourceAnswer,
+    SourceRecords,
+    TransformAnswer,
+    check_body,
+    encode_call,
+    record_field,
+    service_request,
+    split_read_response,
+    split_transform_response,
+)
+
+__all__ = [
+    "FRAME_BYTES_MAX",
+    "FRAME_BYTES_TARGET",
+    "FRAME_RECORDS_MAX",
+    "LINEAGE_BYTES",
+    "RECORD_BYTES_MAX",
+    "Frame",
+    "MalformedFrame",
+    "MalformedMessage",
+    "Origin",
+    "SourceAnswer",
+    "SourceRecords",
+    "TransformAnswer",
+    "check_body",
+    "check_frame",
+    "derive",
+    "encode_call",
+    "from_records",
+    "key_hash",
+    "lane_message",
+    "lineage",
+    "lineages",
+    "merge_frames",
+    "mix",
+    "output_paths",
+    "record_field",
+    "service_request",
+    "split_read_response",
+    "split_transform_response",
+]

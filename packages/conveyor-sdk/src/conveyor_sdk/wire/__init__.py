@@ -1,0 +1,1 @@
+"""Generated protobuf modules: the contract with services, and the frames between sidecars."""
