@@ -1,0 +1,1 @@
+"""State machines: the protocol a user implements, and the ones that ship."""

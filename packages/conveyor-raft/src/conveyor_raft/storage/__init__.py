@@ -1,0 +1,1 @@
+"""Where the log lives: the port, and its adapters for SQLite and memory."""

@@ -1,0 +1,1 @@
+"""Generated protobuf modules of the raft protocol; regenerate with `nox -s proto`."""
