@@ -295,3 +295,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, endpoint: str) -> ControlError:
         return _CLASS_OF.get(detail.code, InternalError).from_detail(detail)
     message = f"{endpoint}: {error.code().name}: {error.details() or 'no details'}"
     return _BARE.get(error.code(), UnknownOutcomeError)(message)
+
+
+class ListenError(Exception):
+    """A server cannot listen where it was told to; the message names the address and what to do."""
