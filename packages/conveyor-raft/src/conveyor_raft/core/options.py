@@ -1,0 +1,48 @@
+"""The numbers that the core works with; `RaftConfig.core_options` makes one for real nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CoreOptions:
+    """Times in milliseconds of the clock that is given to `RaftCore.tick`; every field is a bound.
+
+    `max_batch_bytes` bounds a frame and the frames of one message; a single larger payload still
+    travels, alone. `max_uncommitted_*` bound what a leader has accepted and not applied yet, so
+    that neither a slow quorum nor a slow state machine fills the memory. A snapshot is due after
+    `snapshot_interval_entries` or `snapshot_interval_bytes`, whichever comes first; behind it the
+    log keeps `snapshot_trailing_entries` for followers that are only a little late, but no more
+    than `snapshot_trailing_bytes`.
+    """
+
+    election_timeout_min_ms: int = 150
+    election_timeout_max_ms: int = 300
+    heartbeat_interval_ms: int = 50
+    max_payload_bytes: int = 1024 * 1024
+    max_batch_bytes: int = 256 * 1024
+    max_inflight_messages: int = 4
+    max_inflight_bytes: int = 4 * 1024 * 1024
+    max_uncommitted_entries: int = 65_536
+    max_uncommitted_bytes: int = 64 * 1024 * 1024
+    snapshot_interval_entries: int = 10_000
+    snapshot_interval_bytes: int = 64 * 1024 * 1024
+    snapshot_trailing_entries: int = 1_000
+    snapshot_trailing_bytes: int = 16 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        """Refuse what the algorithm cannot work with."""
+        if not 0 < self.heartbeat_interval_ms < self.election_timeout_min_ms:
+            raise ValueError(
+                f"heartbeat_interval_ms ({self.heartbeat_interval_ms}) must be positive and below"
+                f" election_timeout_min_ms ({self.election_timeout_min_ms})"
+            )
+        if self.election_timeout_max_ms <= self.election_timeout_min_ms:
+            raise ValueError(
+                f"election_timeout_max_ms ({self.election_timeout_max_ms}) must be greater than"
+                f" election_timeout_min_ms ({self.election_timeout_min_ms})"
+            )
+        for name in self.__slots__:
+            if getattr(self, name) < (0 if "trailing" in name else 1):
+                raise ValueError(f"{name} ({getattr(self, name)}) is too small")
