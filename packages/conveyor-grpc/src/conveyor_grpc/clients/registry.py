@@ -94,7 +94,7 @@ class RegistryClient:
         service_name: str,
         topics: Sequence[str],
         *,
-        partitions: int = 0,
+        partition_names: Sequence[str] = (),
     ) -> wire.GroupAssignment:
         """Join a consumer group, or join it again; the answer holds the partitions to read."""
         response = await self._channel.call(
@@ -104,7 +104,7 @@ class RegistryClient:
                 member_id=member_id,
                 service_name=service_name,
                 topics=topics,
-                partitions=partitions,
+                partition_names=partition_names,
             ),
             timeout_s=self._timeout_s,
             repeatable=True,

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!conveyor_grpc/wire/registry.proto\x12\x13\x63onveyor.control.v1\x1a\x1c\x63onveyor_sdk/wire/info.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x02\n\x07Service\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12<\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\'.conveyor.service.v1.ServiceDescription\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x32\n\x06health\x18\x04 \x01(\x0e\x32\".conveyor.control.v1.ServiceHealth\x12\x15\n\rhealth_reason\x18\x05 \x01(\t\x12\x10\n\x08group_id\x18\x06 \x01(\t\x12\x12\n\nsidecar_id\x18\x07 \x01(\t\x12\x31\n\rregistered_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_heartbeat\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05lease\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb1\x01\n\x0fRegisterRequest\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12<\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\'.conveyor.service.v1.ServiceDescription\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x10\n\x08group_id\x18\x04 \x01(\t\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x85\x01\n\x10RegisterResponse\x12(\n\x05lease\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08revision\x18\x03 \x01(\x04\"\'\n\x11\x44\x65registerRequest\x12\x12\n\nservice_id\x18\x01 \x01(\t\"%\n\x12\x44\x65registerResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\"q\n\x17ServiceHeartbeatRequest\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12\x32\n\x06health\x18\x02 \x01(\x0e\x32\".conveyor.control.v1.ServiceHealth\x12\x0e\n\x06reason\x18\x03 \x01(\t\"D\n\x18ServiceHeartbeatResponse\x12(\n\x05lease\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd7\x01\n\x13ListServicesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x44\n\x06labels\x18\x02 \x03(\x0b\x32\x34.conveyor.control.v1.ListServicesRequest.LabelsEntry\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.conveyor.service.v1.Kind\x12\x14\n\x0chealthy_only\x18\x04 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"X\n\x14ListServicesResponse\x12.\n\x08services\x18\x01 \x03(\x0b\x32\x1c.conveyor.control.v1.Service\x12\x10\n\x08revision\x18\x02 \x01(\x04\"q\n\x10JoinGroupRequest\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\x12\x14\n\x0cservice_name\x18\x03 \x01(\t\x12\x0e\n\x06topics\x18\x04 \x03(\t\x12\x12\n\npartitions\x18\x05 \x01(\r\"M\n\x11JoinGroupResponse\x12\x38\n\nassignment\x18\x01 \x01(\x0b\x32$.conveyor.control.v1.GroupAssignment\"8\n\x11LeaveGroupRequest\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\"(\n\x12LeaveGroupResponse\x12\x12\n\nwas_member\x18\x01 \x01(\x08\"P\n\x15HeartbeatGroupRequest\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\"R\n\x16HeartbeatGroupResponse\x12\x38\n\nassignment\x18\x01 \x01(\x0b\x32$.conveyor.control.v1.GroupAssignment\"g\n\x0fGroupAssignment\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x1b\n\x13\x61ssigned_partitions\x18\x04 \x03(\x05\"#\n\x0fGetGroupRequest\x12\x10\n\x08group_id\x18\x01 \x01(\t\"=\n\x10GetGroupResponse\x12)\n\x05group\x18\x01 \x01(\x0b\x32\x1a.conveyor.control.v1.Group\"\x9e\x01\n\x05Group\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x14\n\x0cservice_name\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x35\n\x07members\x18\x04 \x03(\x0b\x32$.conveyor.control.v1.GroupAssignment\x12\x0e\n\x06topics\x18\x05 \x03(\t\x12\x12\n\npartitions\x18\x06 \x01(\r*\xa2\x01\n\rServiceHealth\x12\x1e\n\x1aSERVICE_HEALTH_UNSPECIFIED\x10\x00\x12\x1a\n\x16SERVICE_HEALTH_HEALTHY\x10\x01\x12\x1b\n\x17SERVICE_HEALTH_DEGRADED\x10\x02\x12\x1c\n\x18SERVICE_HEALTH_UNHEALTHY\x10\x03\x12\x1a\n\x16SERVICE_HEALTH_UNKNOWN\x10\x04\x32\x97\x06\n\x0fRegistryService\x12W\n\x08Register\x12$.conveyor.control.v1.RegisterRequest\x1a%.conveyor.control.v1.RegisterResponse\x12]\n\nDeregister\x12&.conveyor.control.v1.DeregisterRequest\x1a\'.conveyor.control.v1.DeregisterResponse\x12h\n\tHeartbeat\x12,.conveyor.control.v1.ServiceHeartbeatRequest\x1a-.conveyor.control.v1.ServiceHeartbeatResponse\x12\x63\n\x0cListServices\x12(.conveyor.control.v1.ListServicesRequest\x1a).conveyor.control.v1.ListServicesResponse\x12Z\n\tJoinGroup\x12%.conveyor.control.v1.JoinGroupRequest\x1a&.conveyor.control.v1.JoinGroupResponse\x12]\n\nLeaveGroup\x12&.conveyor.control.v1.LeaveGroupRequest\x1a\'.conveyor.control.v1.LeaveGroupResponse\x12i\n\x0eHeartbeatGroup\x12*.conveyor.control.v1.HeartbeatGroupRequest\x1a+.conveyor.control.v1.HeartbeatGroupResponse\x12W\n\x08GetGroup\x12$.conveyor.control.v1.GetGroupRequest\x1a%.conveyor.control.v1.GetGroupResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!conveyor_grpc/wire/registry.proto\x12\x13\x63onveyor.control.v1\x1a\x1c\x63onveyor_sdk/wire/info.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x03\n\x07Service\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12<\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\'.conveyor.service.v1.ServiceDescription\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x32\n\x06health\x18\x04 \x01(\x0e\x32\".conveyor.control.v1.ServiceHealth\x12\x15\n\rhealth_reason\x18\x05 \x01(\t\x12\x10\n\x08group_id\x18\x06 \x01(\t\x12\x12\n\nsidecar_id\x18\x07 \x01(\t\x12\x31\n\rregistered_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_heartbeat\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x05lease\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tnamespace\x18\x0b \x01(\t\x12\x15\n\rgrpc_services\x18\x0c \x03(\t\x12\x13\n\x0bundescribed\x18\r \x01(\x08\"\xc4\x01\n\x0fRegisterRequest\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12<\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\'.conveyor.service.v1.ServiceDescription\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\x12\x10\n\x08group_id\x18\x04 \x01(\t\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tnamespace\x18\x06 \x01(\t\"\x85\x01\n\x10RegisterResponse\x12(\n\x05lease\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08revision\x18\x03 \x01(\x04\"\'\n\x11\x44\x65registerRequest\x12\x12\n\nservice_id\x18\x01 \x01(\t\"%\n\x12\x44\x65registerResponse\x12\x0f\n\x07\x65xisted\x18\x01 \x01(\x08\"q\n\x17ServiceHeartbeatRequest\x12\x12\n\nservice_id\x18\x01 \x01(\t\x12\x32\n\x06health\x18\x02 \x01(\x0e\x32\".conveyor.control.v1.ServiceHealth\x12\x0e\n\x06reason\x18\x03 \x01(\t\"D\n\x18ServiceHeartbeatResponse\x12(\n\x05lease\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xd7\x01\n\x13ListServicesRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x44\n\x06labels\x18\x02 \x03(\x0b\x32\x34.conveyor.control.v1.ListServicesRequest.LabelsEntry\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.conveyor.service.v1.Kind\x12\x14\n\x0chealthy_only\x18\x04 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"X\n\x14ListServicesResponse\x12.\n\x08services\x18\x01 \x03(\x0b\x32\x1c.conveyor.control.v1.Service\x12\x10\n\x08revision\x18\x02 \x01(\x04\"v\n\x10JoinGroupRequest\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\x12\x14\n\x0cservice_name\x18\x03 \x01(\t\x12\x0e\n\x06topics\x18\x04 \x03(\t\x12\x17\n\x0fpartition_names\x18\x05 \x03(\t\"M\n\x11JoinGroupResponse\x12\x38\n\nassignment\x18\x01 \x01(\x0b\x32$.conveyor.control.v1.GroupAssignment\"8\n\x11LeaveGroupRequest\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\"(\n\x12LeaveGroupResponse\x12\x12\n\nwas_member\x18\x01 \x01(\x08\"P\n\x15HeartbeatGroupRequest\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\"R\n\x16HeartbeatGroupResponse\x12\x38\n\nassignment\x18\x01 \x01(\x0b\x32$.conveyor.control.v1.GroupAssignment\"g\n\x0fGroupAssignment\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x1b\n\x13\x61ssigned_partitions\x18\x04 \x03(\x05\"#\n\x0fGetGroupRequest\x12\x10\n\x08group_id\x18\x01 \x01(\t\"=\n\x10GetGroupResponse\x12)\n\x05group\x18\x01 \x01(\x0b\x32\x1a.conveyor.control.v1.Group\"\xa3\x01\n\x05Group\x12\x10\n\x08group_id\x18\x01 \x01(\t\x12\x14\n\x0cservice_name\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x35\n\x07members\x18\x04 \x03(\x0b\x32$.conveyor.control.v1.GroupAssignment\x12\x0e\n\x06topics\x18\x05 \x03(\t\x12\x17\n\x0fpartition_names\x18\x06 \x03(\t*\xa2\x01\n\rServiceHealth\x12\x1e\n\x1aSERVICE_HEALTH_UNSPECIFIED\x10\x00\x12\x1a\n\x16SERVICE_HEALTH_HEALTHY\x10\x01\x12\x1b\n\x17SERVICE_HEALTH_DEGRADED\x10\x02\x12\x1c\n\x18SERVICE_HEALTH_UNHEALTHY\x10\x03\x12\x1a\n\x16SERVICE_HEALTH_UNKNOWN\x10\x04\x32\x97\x06\n\x0fRegistryService\x12W\n\x08Register\x12$.conveyor.control.v1.RegisterRequest\x1a%.conveyor.control.v1.RegisterResponse\x12]\n\nDeregister\x12&.conveyor.control.v1.DeregisterRequest\x1a\'.conveyor.control.v1.DeregisterResponse\x12h\n\tHeartbeat\x12,.conveyor.control.v1.ServiceHeartbeatRequest\x1a-.conveyor.control.v1.ServiceHeartbeatResponse\x12\x63\n\x0cListServices\x12(.conveyor.control.v1.ListServicesRequest\x1a).conveyor.control.v1.ListServicesResponse\x12Z\n\tJoinGroup\x12%.conveyor.control.v1.JoinGroupRequest\x1a&.conveyor.control.v1.JoinGroupResponse\x12]\n\nLeaveGroup\x12&.conveyor.control.v1.LeaveGroupRequest\x1a\'.conveyor.control.v1.LeaveGroupResponse\x12i\n\x0eHeartbeatGroup\x12*.conveyor.control.v1.HeartbeatGroupRequest\x1a+.conveyor.control.v1.HeartbeatGroupResponse\x12W\n\x08GetGroup\x12$.conveyor.control.v1.GetGroupRequest\x1a%.conveyor.control.v1.GetGroupResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,48 +36,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTSERVICESREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_LISTSERVICESREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SERVICEHEALTH']._serialized_start=2239
-  _globals['_SERVICEHEALTH']._serialized_end=2401
+  _globals['_SERVICEHEALTH']._serialized_start=2331
+  _globals['_SERVICEHEALTH']._serialized_end=2493
   _globals['_SERVICE']._serialized_start=154
-  _globals['_SERVICE']._serialized_end=521
-  _globals['_REGISTERREQUEST']._serialized_start=524
-  _globals['_REGISTERREQUEST']._serialized_end=701
-  _globals['_REGISTERRESPONSE']._serialized_start=704
-  _globals['_REGISTERRESPONSE']._serialized_end=837
-  _globals['_DEREGISTERREQUEST']._serialized_start=839
-  _globals['_DEREGISTERREQUEST']._serialized_end=878
-  _globals['_DEREGISTERRESPONSE']._serialized_start=880
-  _globals['_DEREGISTERRESPONSE']._serialized_end=917
-  _globals['_SERVICEHEARTBEATREQUEST']._serialized_start=919
-  _globals['_SERVICEHEARTBEATREQUEST']._serialized_end=1032
-  _globals['_SERVICEHEARTBEATRESPONSE']._serialized_start=1034
-  _globals['_SERVICEHEARTBEATRESPONSE']._serialized_end=1102
-  _globals['_LISTSERVICESREQUEST']._serialized_start=1105
-  _globals['_LISTSERVICESREQUEST']._serialized_end=1320
-  _globals['_LISTSERVICESREQUEST_LABELSENTRY']._serialized_start=1275
-  _globals['_LISTSERVICESREQUEST_LABELSENTRY']._serialized_end=1320
-  _globals['_LISTSERVICESRESPONSE']._serialized_start=1322
-  _globals['_LISTSERVICESRESPONSE']._serialized_end=1410
-  _globals['_JOINGROUPREQUEST']._serialized_start=1412
-  _globals['_JOINGROUPREQUEST']._serialized_end=1525
-  _globals['_JOINGROUPRESPONSE']._serialized_start=1527
-  _globals['_JOINGROUPRESPONSE']._serialized_end=1604
-  _globals['_LEAVEGROUPREQUEST']._serialized_start=1606
-  _globals['_LEAVEGROUPREQUEST']._serialized_end=1662
-  _globals['_LEAVEGROUPRESPONSE']._serialized_start=1664
-  _globals['_LEAVEGROUPRESPONSE']._serialized_end=1704
-  _globals['_HEARTBEATGROUPREQUEST']._serialized_start=1706
-  _globals['_HEARTBEATGROUPREQUEST']._serialized_end=1786
-  _globals['_HEARTBEATGROUPRESPONSE']._serialized_start=1788
-  _globals['_HEARTBEATGROUPRESPONSE']._serialized_end=1870
-  _globals['_GROUPASSIGNMENT']._serialized_start=1872
-  _globals['_GROUPASSIGNMENT']._serialized_end=1975
-  _globals['_GETGROUPREQUEST']._serialized_start=1977
-  _globals['_GETGROUPREQUEST']._serialized_end=2012
-  _globals['_GETGROUPRESPONSE']._serialized_start=2014
-  _globals['_GETGROUPRESPONSE']._serialized_end=2075
-  _globals['_GROUP']._serialized_start=2078
-  _globals['_GROUP']._serialized_end=2236
-  _globals['_REGISTRYSERVICE']._serialized_start=2404
-  _globals['_REGISTRYSERVICE']._serialized_end=3195
+  _globals['_SERVICE']._serialized_end=584
+  _globals['_REGISTERREQUEST']._serialized_start=587
+  _globals['_REGISTERREQUEST']._serialized_end=783
+  _globals['_REGISTERRESPONSE']._serialized_start=786
+  _globals['_REGISTERRESPONSE']._serialized_end=919
+  _globals['_DEREGISTERREQUEST']._serialized_start=921
+  _globals['_DEREGISTERREQUEST']._serialized_end=960
+  _globals['_DEREGISTERRESPONSE']._serialized_start=962
+  _globals['_DEREGISTERRESPONSE']._serialized_end=999
+  _globals['_SERVICEHEARTBEATREQUEST']._serialized_start=1001
+  _globals['_SERVICEHEARTBEATREQUEST']._serialized_end=1114
+  _globals['_SERVICEHEARTBEATRESPONSE']._serialized_start=1116
+  _globals['_SERVICEHEARTBEATRESPONSE']._serialized_end=1184
+  _globals['_LISTSERVICESREQUEST']._serialized_start=1187
+  _globals['_LISTSERVICESREQUEST']._serialized_end=1402
+  _globals['_LISTSERVICESREQUEST_LABELSENTRY']._serialized_start=1357
+  _globals['_LISTSERVICESREQUEST_LABELSENTRY']._serialized_end=1402
+  _globals['_LISTSERVICESRESPONSE']._serialized_start=1404
+  _globals['_LISTSERVICESRESPONSE']._serialized_end=1492
+  _globals['_JOINGROUPREQUEST']._serialized_start=1494
+  _globals['_JOINGROUPREQUEST']._serialized_end=1612
+  _globals['_JOINGROUPRESPONSE']._serialized_start=1614
+  _globals['_JOINGROUPRESPONSE']._serialized_end=1691
+  _globals['_LEAVEGROUPREQUEST']._serialized_start=1693
+  _globals['_LEAVEGROUPREQUEST']._serialized_end=1749
+  _globals['_LEAVEGROUPRESPONSE']._serialized_start=1751
+  _globals['_LEAVEGROUPRESPONSE']._serialized_end=1791
+  _globals['_HEARTBEATGROUPREQUEST']._serialized_start=1793
+  _globals['_HEARTBEATGROUPREQUEST']._serialized_end=1873
+  _globals['_HEARTBEATGROUPRESPONSE']._serialized_start=1875
+  _globals['_HEARTBEATGROUPRESPONSE']._serialized_end=1957
+  _globals['_GROUPASSIGNMENT']._serialized_start=1959
+  _globals['_GROUPASSIGNMENT']._serialized_end=2062
+  _globals['_GETGROUPREQUEST']._serialized_start=2064
+  _globals['_GETGROUPREQUEST']._serialized_end=2099
+  _globals['_GETGROUPRESPONSE']._serialized_start=2101
+  _globals['_GETGROUPRESPONSE']._serialized_end=2162
+  _globals['_GROUP']._serialized_start=2165
+  _globals['_GROUP']._serialized_end=2328
+  _globals['_REGISTRYSERVICE']._serialized_start=2496
+  _globals['_REGISTRYSERVICE']._serialized_end=3287
 # @@protoc_insertion_point(module_scope)

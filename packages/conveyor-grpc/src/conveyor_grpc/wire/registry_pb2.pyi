@@ -59,6 +59,9 @@ class Service(_message.Message):
     REGISTERED_AT_FIELD_NUMBER: _builtins.int
     LAST_HEARTBEAT_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    GRPC_SERVICES_FIELD_NUMBER: _builtins.int
+    UNDESCRIBED_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     endpoint: _builtins.str
     """as its sidecar reaches it (or clients, without a sidecar)"""
@@ -68,6 +71,8 @@ class Service(_message.Message):
     """empty: none"""
     sidecar_id: _builtins.str
     """empty: registered by itself"""
+    namespace: _builtins.str
+    undescribed: _builtins.bool
     @_builtins.property
     def description(self) -> _info_pb2.ServiceDescription:
         """name, kind, labels and what it can do"""
@@ -80,6 +85,8 @@ class Service(_message.Message):
 
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def grpc_services(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -93,10 +100,13 @@ class Service(_message.Message):
         registered_at: _timestamp_pb2.Timestamp | None = ...,
         last_heartbeat: _timestamp_pb2.Timestamp | None = ...,
         lease: _duration_pb2.Duration | None = ...,
+        namespace: _builtins.str = ...,
+        grpc_services: _abc.Iterable[_builtins.str] | None = ...,
+        undescribed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "last_heartbeat", b"last_heartbeat", "lease", b"lease", "registered_at", b"registered_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "endpoint", b"endpoint", "group_id", b"group_id", "health", b"health", "health_reason", b"health_reason", "last_heartbeat", b"last_heartbeat", "lease", b"lease", "registered_at", b"registered_at", "service_id", b"service_id", "sidecar_id", b"sidecar_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "endpoint", b"endpoint", "group_id", b"group_id", "grpc_services", b"grpc_services", "health", b"health", "health_reason", b"health_reason", "last_heartbeat", b"last_heartbeat", "lease", b"lease", "namespace", b"namespace", "registered_at", b"registered_at", "service_id", b"service_id", "sidecar_id", b"sidecar_id", "undescribed", b"undescribed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -111,9 +121,12 @@ class RegisterRequest(_message.Message):
     ENDPOINT_FIELD_NUMBER: _builtins.int
     GROUP_ID_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     endpoint: _builtins.str
     group_id: _builtins.str
+    namespace: _builtins.str
+    """empty: default"""
     @_builtins.property
     def description(self) -> _info_pb2.ServiceDescription: ...
     @_builtins.property
@@ -128,10 +141,11 @@ class RegisterRequest(_message.Message):
         endpoint: _builtins.str = ...,
         group_id: _builtins.str = ...,
         lease: _duration_pb2.Duration | None = ...,
+        namespace: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "endpoint", b"endpoint", "group_id", b"group_id", "lease", b"lease", "service_id", b"service_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "endpoint", b"endpoint", "group_id", b"group_id", "lease", b"lease", "namespace", b"namespace", "service_id", b"service_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -331,14 +345,16 @@ class JoinGroupRequest(_message.Message):
     MEMBER_ID_FIELD_NUMBER: _builtins.int
     SERVICE_NAME_FIELD_NUMBER: _builtins.int
     TOPICS_FIELD_NUMBER: _builtins.int
-    PARTITIONS_FIELD_NUMBER: _builtins.int
+    PARTITION_NAMES_FIELD_NUMBER: _builtins.int
     group_id: _builtins.str
     member_id: _builtins.str
     service_name: _builtins.str
-    partitions: _builtins.int
-    """partitions of the group; 0: as recorded, or the default"""
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def partition_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """those that the group does not have yet are appended"""
+
     def __init__(
         self,
         *,
@@ -346,11 +362,11 @@ class JoinGroupRequest(_message.Message):
         member_id: _builtins.str = ...,
         service_name: _builtins.str = ...,
         topics: _abc.Iterable[_builtins.str] | None = ...,
-        partitions: _builtins.int = ...,
+        partition_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id", "member_id", b"member_id", "partitions", b"partitions", "service_name", b"service_name", "topics", b"topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id", "member_id", b"member_id", "partition_names", b"partition_names", "service_name", b"service_name", "topics", b"topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -542,15 +558,18 @@ class Group(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     TOPICS_FIELD_NUMBER: _builtins.int
-    PARTITIONS_FIELD_NUMBER: _builtins.int
+    PARTITION_NAMES_FIELD_NUMBER: _builtins.int
     group_id: _builtins.str
     service_name: _builtins.str
     generation: _builtins.int
-    partitions: _builtins.int
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupAssignment]: ...
     @_builtins.property
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def partition_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """[i]: the name of partition i"""
+
     def __init__(
         self,
         *,
@@ -559,11 +578,11 @@ class Group(_message.Message):
         generation: _builtins.int = ...,
         members: _abc.Iterable[Global___GroupAssignment] | None = ...,
         topics: _abc.Iterable[_builtins.str] | None = ...,
-        partitions: _builtins.int = ...,
+        partition_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "group_id", b"group_id", "members", b"members", "partitions", b"partitions", "service_name", b"service_name", "topics", b"topics"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "group_id", b"group_id", "members", b"members", "partition_names", b"partition_names", "service_name", b"service_name", "topics", b"topics"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -33,6 +33,8 @@ class LocalService(_message.Message):
     HEALTH_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     GROUP_ID_FIELD_NUMBER: _builtins.int
+    GRPC_SERVICES_FIELD_NUMBER: _builtins.int
+    UNDESCRIBED_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     """stable for (sidecar, port, name)"""
     endpoint: _builtins.str
@@ -40,8 +42,14 @@ class LocalService(_message.Message):
     health: _registry_pb2.ServiceHealth.ValueType
     reason: _builtins.str
     group_id: _builtins.str
+    undescribed: _builtins.bool
+    """there is no ServiceInfo: of the description only the kind is known"""
     @_builtins.property
     def description(self) -> _info_pb2.ServiceDescription: ...
+    @_builtins.property
+    def grpc_services(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what reflection lists, to recognise foreign processes by"""
+
     def __init__(
         self,
         *,
@@ -51,10 +59,12 @@ class LocalService(_message.Message):
         health: _registry_pb2.ServiceHealth.ValueType = ...,
         reason: _builtins.str = ...,
         group_id: _builtins.str = ...,
+        grpc_services: _abc.Iterable[_builtins.str] | None = ...,
+        undescribed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "endpoint", b"endpoint", "group_id", b"group_id", "health", b"health", "reason", b"reason", "service_id", b"service_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "endpoint", b"endpoint", "group_id", b"group_id", "grpc_services", b"grpc_services", "health", b"health", "reason", b"reason", "service_id", b"service_id", "undescribed", b"undescribed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
