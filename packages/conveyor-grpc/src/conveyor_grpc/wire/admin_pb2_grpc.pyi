@@ -34,6 +34,7 @@ class RouterAdminStub:
     Apply: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ApplyRequest, _admin_pb2.ApplyResponse]
     """All documents or none. Unchanged documents are reported so and cost nothing."""
     Delete: _grpc.UnaryUnaryMultiCallable[_admin_pb2.DeleteRequest, _admin_pb2.DeleteResponse]
+    """A pipeline drains, and is gone when it has stopped; a document is gone at once."""
     List: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListRequest, _admin_pb2.ListResponse]
     Get: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetRequest, _admin_pb2.GetResponse]
     ClusterStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ClusterStatusRequest, _admin_pb2.ClusterStatusResponse]
@@ -48,6 +49,7 @@ class RouterAdminAsyncStub(RouterAdminStub):
     Apply: _aio.UnaryUnaryMultiCallable[_admin_pb2.ApplyRequest, _admin_pb2.ApplyResponse]  # type: ignore[assignment]
     """All documents or none. Unchanged documents are reported so and cost nothing."""
     Delete: _aio.UnaryUnaryMultiCallable[_admin_pb2.DeleteRequest, _admin_pb2.DeleteResponse]  # type: ignore[assignment]
+    """A pipeline drains, and is gone when it has stopped; a document is gone at once."""
     List: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListRequest, _admin_pb2.ListResponse]  # type: ignore[assignment]
     Get: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetRequest, _admin_pb2.GetResponse]  # type: ignore[assignment]
     ClusterStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.ClusterStatusRequest, _admin_pb2.ClusterStatusResponse]  # type: ignore[assignment]
@@ -70,7 +72,8 @@ class RouterAdminServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _admin_pb2.DeleteRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_admin_pb2.DeleteResponse, _abc.Awaitable[_admin_pb2.DeleteResponse]]: ...
+    ) -> _typing.Union[_admin_pb2.DeleteResponse, _abc.Awaitable[_admin_pb2.DeleteResponse]]:
+        """A pipeline drains, and is gone when it has stopped; a document is gone at once."""
 
     @_abc_1.abstractmethod
     def List(

@@ -25,29 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#conveyor_grpc/wire/checkpoint.proto\x12\x13\x63onveyor.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x01\n\x0ePositionCommit\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\t\x12\x11\n\treplay_id\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0f\n\x07ordinal\x18\x06 \x01(\x04\x12\x10\n\x08position\x18\x07 \x01(\x0c\x12\x10\n\x08\x66inished\x18\x08 \x01(\x08\"b\n\x16\x43ommitPositionsRequest\x12\x12\n\nsidecar_id\x18\x01 \x01(\t\x12\x34\n\x07\x63ommits\x18\x02 \x03(\x0b\x32#.conveyor.control.v1.PositionCommit\"_\n\x17\x43ommitPositionsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x32\n\x07results\x18\x02 \x03(\x0b\x32!.conveyor.control.v1.CommitResult\"j\n\x0c\x43ommitResult\x12\x33\n\x07outcome\x18\x01 \x01(\x0e\x32\".conveyor.control.v1.CommitOutcome\x12\x14\n\x0c\x63urrent_term\x18\x02 \x01(\x04\x12\x0f\n\x07message\x18\x03 \x01(\t\"6\n\x13GetPositionsRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\"Z\n\x14GetPositionsResponse\x12\x30\n\tpositions\x18\x01 \x03(\x0b\x32\x1d.conveyor.control.v1.Position\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\xd8\x01\n\x08Position\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\t\x12\x11\n\treplay_id\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0f\n\x07ordinal\x18\x06 \x01(\x04\x12\x15\n\x08position\x18\x07 \x01(\x0cH\x00\x88\x01\x01\x12\x10\n\x08\x66inished\x18\x08 \x01(\x08\x12\x30\n\x0c\x63ommitted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0b\n\t_position*\xaa\x01\n\rCommitOutcome\x12\x1e\n\x1a\x43OMMIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43OMMIT_OUTCOME_COMMITTED\x10\x01\x12\x19\n\x15\x43OMMIT_OUTCOME_FENCED\x10\x02\x12$\n COMMIT_OUTCOME_UNKNOWN_PARTITION\x10\x03\x12\x1a\n\x16\x43OMMIT_OUTCOME_REFUSED\x10\x04\x32\xe6\x01\n\x11\x43heckpointService\x12l\n\x0f\x43ommitPositions\x12+.conveyor.control.v1.CommitPositionsRequest\x1a,.conveyor.control.v1.CommitPositionsResponse\x12\x63\n\x0cGetPositions\x12(.conveyor.control.v1.GetPositionsRequest\x1a).conveyor.control.v1.GetPositionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#conveyor_grpc/wire/checkpoint.proto\x12\x13\x63onveyor.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xac\x01\n\x0ePositionCommit\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\t\x12\x11\n\treplay_id\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0f\n\x07ordinal\x18\x06 \x01(\x04\x12\x15\n\x08position\x18\x07 \x01(\x0cH\x00\x88\x01\x01\x12\x10\n\x08\x66inished\x18\x08 \x01(\x08\x42\x0b\n\t_position\"b\n\x16\x43ommitPositionsRequest\x12\x12\n\nsidecar_id\x18\x01 \x01(\t\x12\x34\n\x07\x63ommits\x18\x02 \x03(\x0b\x32#.conveyor.control.v1.PositionCommit\"_\n\x17\x43ommitPositionsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x32\n\x07results\x18\x02 \x03(\x0b\x32!.conveyor.control.v1.CommitResult\"j\n\x0c\x43ommitResult\x12\x33\n\x07outcome\x18\x01 \x01(\x0e\x32\".conveyor.control.v1.CommitOutcome\x12\x14\n\x0c\x63urrent_term\x18\x02 \x01(\x04\x12\x0f\n\x07message\x18\x03 \x01(\t\"6\n\x13GetPositionsRequest\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\"Z\n\x14GetPositionsResponse\x12\x30\n\tpositions\x18\x01 \x03(\x0b\x32\x1d.conveyor.control.v1.Position\x12\x10\n\x08revision\x18\x02 \x01(\x04\"\xd8\x01\n\x08Position\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x11\n\tpartition\x18\x03 \x01(\t\x12\x11\n\treplay_id\x18\x04 \x01(\t\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0f\n\x07ordinal\x18\x06 \x01(\x04\x12\x15\n\x08position\x18\x07 \x01(\x0cH\x00\x88\x01\x01\x12\x10\n\x08\x66inished\x18\x08 \x01(\x08\x12\x30\n\x0c\x63ommitted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0b\n\t_position*\xaa\x01\n\rCommitOutcome\x12\x1e\n\x1a\x43OMMIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43OMMIT_OUTCOME_COMMITTED\x10\x01\x12\x19\n\x15\x43OMMIT_OUTCOME_FENCED\x10\x02\x12$\n COMMIT_OUTCOME_UNKNOWN_PARTITION\x10\x03\x12\x1a\n\x16\x43OMMIT_OUTCOME_REFUSED\x10\x04\x32\xe6\x01\n\x11\x43heckpointService\x12l\n\x0f\x43ommitPositions\x12+.conveyor.control.v1.CommitPositionsRequest\x1a,.conveyor.control.v1.CommitPositionsResponse\x12\x63\n\x0cGetPositions\x12(.conveyor.control.v1.GetPositionsRequest\x1a).conveyor.control.v1.GetPositionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'conveyor_grpc.wire.checkpoint_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COMMITOUTCOME']._serialized_start=923
-  _globals['_COMMITOUTCOME']._serialized_end=1093
+  _globals['_COMMITOUTCOME']._serialized_start=941
+  _globals['_COMMITOUTCOME']._serialized_end=1111
   _globals['_POSITIONCOMMIT']._serialized_start=94
-  _globals['_POSITIONCOMMIT']._serialized_end=248
-  _globals['_COMMITPOSITIONSREQUEST']._serialized_start=250
-  _globals['_COMMITPOSITIONSREQUEST']._serialized_end=348
-  _globals['_COMMITPOSITIONSRESPONSE']._serialized_start=350
-  _globals['_COMMITPOSITIONSRESPONSE']._serialized_end=445
-  _globals['_COMMITRESULT']._serialized_start=447
-  _globals['_COMMITRESULT']._serialized_end=553
-  _globals['_GETPOSITIONSREQUEST']._serialized_start=555
-  _globals['_GETPOSITIONSREQUEST']._serialized_end=609
-  _globals['_GETPOSITIONSRESPONSE']._serialized_start=611
-  _globals['_GETPOSITIONSRESPONSE']._serialized_end=701
-  _globals['_POSITION']._serialized_start=704
-  _globals['_POSITION']._serialized_end=920
-  _globals['_CHECKPOINTSERVICE']._serialized_start=1096
-  _globals['_CHECKPOINTSERVICE']._serialized_end=1326
+  _globals['_POSITIONCOMMIT']._serialized_end=266
+  _globals['_COMMITPOSITIONSREQUEST']._serialized_start=268
+  _globals['_COMMITPOSITIONSREQUEST']._serialized_end=366
+  _globals['_COMMITPOSITIONSRESPONSE']._serialized_start=368
+  _globals['_COMMITPOSITIONSRESPONSE']._serialized_end=463
+  _globals['_COMMITRESULT']._serialized_start=465
+  _globals['_COMMITRESULT']._serialized_end=571
+  _globals['_GETPOSITIONSREQUEST']._serialized_start=573
+  _globals['_GETPOSITIONSREQUEST']._serialized_end=627
+  _globals['_GETPOSITIONSRESPONSE']._serialized_start=629
+  _globals['_GETPOSITIONSRESPONSE']._serialized_end=719
+  _globals['_POSITION']._serialized_start=722
+  _globals['_POSITION']._serialized_end=938
+  _globals['_CHECKPOINTSERVICE']._serialized_start=1114
+  _globals['_CHECKPOINTSERVICE']._serialized_end=1344
 # @@protoc_insertion_point(module_scope)

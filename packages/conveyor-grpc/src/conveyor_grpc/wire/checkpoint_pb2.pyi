@@ -70,7 +70,7 @@ class PositionCommit(_message.Message):
     ordinal: _builtins.int
     """the next one: all records below it are done"""
     position: _builtins.bytes
-    """the source's own, opaque; at most 1 KiB"""
+    """the source's own, opaque; at most 1 KiB; unset: as recorded"""
     finished: _builtins.bool
     """the partition has ended and all of it is done"""
     def __init__(
@@ -82,14 +82,16 @@ class PositionCommit(_message.Message):
         replay_id: _builtins.str = ...,
         term: _builtins.int = ...,
         ordinal: _builtins.int = ...,
-        position: _builtins.bytes = ...,
+        position: _builtins.bytes | None = ...,
         finished: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "position", b"position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finished", b"finished", "ordinal", b"ordinal", "partition", b"partition", "pipeline", b"pipeline", "position", b"position", "replay_id", b"replay_id", "stage", b"stage", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "finished", b"finished", "ordinal", b"ordinal", "partition", b"partition", "pipeline", b"pipeline", "position", b"position", "replay_id", b"replay_id", "stage", b"stage", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__position: _TypeAlias = _typing.Literal["position"]  # noqa: Y015
+    _WhichOneofArgType__position: _TypeAlias = _typing.Literal["_position", b"_position"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__position) -> _WhichOneofReturnType__position | None: ...
 
 Global___PositionCommit: _TypeAlias = PositionCommit  # noqa: Y015
 
