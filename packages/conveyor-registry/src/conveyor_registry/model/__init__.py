@@ -19,7 +19,14 @@ from conveyor_registry.model.kinds import (
     document_of,
     parse_document,
 )
-from conveyor_registry.model.names import DEFAULT_NAMESPACE, DocumentKey, is_name, nearest
+from conveyor_registry.model.names import (
+    DEFAULT_NAMESPACE,
+    DocumentKey,
+    Endpoint,
+    is_name,
+    nearest,
+    split_endpoint,
+)
 from conveyor_registry.model.pipeline import Edge, Pipeline, PipelineSpec, ResolvedStage, Stage
 from conveyor_registry.model.policies import (
     BATCH_DEFAULT,
@@ -76,6 +83,7 @@ __all__ = [
     "DocumentKey",
     "DocumentRefused",
     "Edge",
+    "Endpoint",
     "Graph",
     "Match",
     "Metadata",
@@ -109,5 +117,6 @@ __all__ = [
     "parse_duration_ms",
     "parse_predicate",
     "render_path",
+    "split_endpoint",
     "validate",
 ]

@@ -132,5 +132,5 @@ def check_config(config: dict[str, str] | None) -> dict[str, str] | None:
     return config
 
 
-Absent = BeforeValidator(_empty_if_absent, json_schema_input_type=Any)
+Absent = BeforeValidator(_empty_if_absent)
 """Reads a key without a value (``config:``) as an empty mapping."""

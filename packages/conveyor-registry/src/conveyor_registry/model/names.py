@@ -19,6 +19,9 @@ LABEL_VALUE_LENGTH_MAX = 256
 DEFAULT_NAMESPACE = "default"
 
 _NAME = re.compile(NAME_PATTERN)
+_ENDPOINT = re.compile(
+    r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?):([0-9]{1,5})"
+)
 _LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 
 
@@ -70,6 +73,28 @@ def _check_name(text: str) -> str:
     return text
 
 
+def split_endpoint(text: str) -> tuple[str, int]:
+    """Host and port of ``host:port``; an IPv6 host stands in brackets.
+
+    Raises:
+        ValueError: the text is not of that form, or the port is above 65535.
+    """
+    match = _ENDPOINT.fullmatch(text)
+    if match is None or int(match.group(3)) > 65_535:
+        raise ValueError(f"{text[:80]!r} is not host:port")
+    return match.group(1).strip("[]"), int(match.group(3))
+
+
+def _check_endpoint(text: str) -> str:
+    try:
+        port = split_endpoint(text)[1]
+    except ValueError as error:
+        raise PydanticCustomError("endpoint", "{reason}", {"reason": str(error)}) from None
+    if port == 0:
+        raise PydanticCustomError("endpoint", "{text} has no port", {"text": f"{text!r}"})
+    return text
+
+
 def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     if len(labels) > LABELS_MAX:
         raise PydanticCustomError(
@@ -101,9 +126,12 @@ Name = Annotated[
 ]
 """A name of at most 63 lower-case letters, digits and dashes."""
 
+Endpoint = Annotated[str, AfterValidator(_check_endpoint)]
+"""``host:port`` with a port from 1 to 65535."""
+
 Labels = Annotated[
     dict[str, str],
-    BeforeValidator(_empty_if_absent, json_schema_input_type=dict[str, str]),
+    BeforeValidator(_empty_if_absent),
     AfterValidator(_check_labels),
 ]
 """At most 64 labels with values of at most 256 characters."""

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from conveyor_registry.model.document import Absent, Document, check_config
-from conveyor_registry.model.names import Name
+from conveyor_registry.model.names import NAME_PATTERN, Name
 from conveyor_registry.model.policies import (
     BATCH_DEFAULT,
     TIMEOUT_DEFAULT_MS,
@@ -41,6 +41,7 @@ PARALLELISM_MAX = 1_024
 PREDICATE_LENGTH_MAX = 4_096
 DEAD_LETTER_AFTER_DEFAULT_MS = 600_000
 _DAY_MS = 86_400_000
+_SHORT_KEYS = ("source", "steps", "sink")
 
 
 class ResolvedStage(NamedTuple):
@@ -142,8 +143,28 @@ class Edge(Noun):
         return DEAD_LETTER_AFTER_DEFAULT_MS if after is None else after
 
 
+def _both_forms(schema: dict[str, Any]) -> None:
+    """Tell the schema what :func:`expand` does: the short form, and edges left out."""
+    name = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
+    schema["properties"] |= {
+        "source": name,
+        "steps": {"type": "array", "items": name},
+        "sink": name,
+    }
+    del schema["required"]
+    schema["oneOf"] = [
+        {"required": ["stages"], "not": {"anyOf": [{"required": [key]} for key in _SHORT_KEYS]}},
+        {
+            "required": ["source", "sink"],
+            "not": {"anyOf": [{"required": ["stages"]}, {"required": ["edges"]}]},
+        },
+    ]
+
+
 class PipelineSpec(Noun):
     """What a pipeline is made of."""
+
+    model_config = ConfigDict(json_schema_extra=_both_forms)
 
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     enabled: Flag = True
@@ -207,9 +228,6 @@ class Pipeline(Document):
             if stage.id == stage_id:
                 return stage
         raise KeyError(stage_id)
-
-
-_SHORT_KEYS = ("source", "steps", "sink")
 
 
 def expand(spec: Any) -> Any:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from conveyor_registry.model.document import Absent, Document, check_config
-from conveyor_registry.model.names import DEFAULT_NAMESPACE, Labels
+from conveyor_registry.model.names import DEFAULT_NAMESPACE, Endpoint, Labels
 from conveyor_registry.model.policies import (
     TIMEOUT_MAX_MS,
     BatchPolicy,
@@ -26,9 +26,6 @@ PARTITIONS_MAX = 4_096
 PARTITION_LENGTH_MAX = 253
 
 _GRPC_SERVICE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-_ENDPOINT = re.compile(
-    r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):[0-9]{1,5}"
-)
 
 
 def _check_grpc_service(text: str) -> str:
@@ -38,12 +35,6 @@ def _check_grpc_service(text: str) -> str:
             "{text} is not the full name of a gRPC service, such as acme.Enricher",
             {"text": f"{text[:80]!r}"},
         )
-    return text
-
-
-def _check_endpoint(text: str) -> str:
-    if _ENDPOINT.fullmatch(text) is None or not 1 <= int(text.rpartition(":")[2]) <= 65_535:
-        raise PydanticCustomError("endpoint", "{text} is not host:port", {"text": f"{text[:80]!r}"})
     return text
 
 
@@ -79,7 +70,7 @@ class ServiceSpec(Noun):
 
     match: Match | None = None
     declares: Declares | None = None
-    endpoint: Annotated[str, AfterValidator(_check_endpoint)] | None = None
+    endpoint: Endpoint | None = None
     config: Annotated[dict[str, str], Absent, AfterValidator(check_config)] = Field(
         default_factory=dict
     )
