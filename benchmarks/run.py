@@ -4,7 +4,8 @@
 
 Each benchmark is a script beside this one that takes `--json FILE` and writes a list of rows
 `{bench, case, metric, unit, median, min, max, runs, baseline, ratio}`: a median over the runs, and
-its ratio to a peer or a limit measured in the same run. What was skipped is printed with the reason.
+its ratio to a peer or a limit measured in the same run. What was skipped is printed with its
+reason.
 """
 
 from __future__ import annotations
