@@ -54,9 +54,12 @@ def _validation(error: ValidationError) -> ControlError:
 
 
 REJECTION_CODES: dict[str, type[ControlError]] = {
-    "not_found": NotFoundError,
+    "unknown": NotFoundError,
     "conflict": ConflictError,
+    "exists": ConflictError,
+    "outdated": FencedError,
     "fenced": FencedError,
+    "invalid": InvalidRequestError,
 }
 """Codes of `CommandRejected` that say more than that the state forbids it."""
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from conveyor_grpc.convert.services import timestamp
 from conveyor_grpc.wire import checkpoint_pb2 as wire
-from conveyor_raft.machines.router.parts import PositionCommit
-from conveyor_raft.machines.router.records import PositionRecord
+from conveyor_raft.machines.router import PositionCommit, PositionRecord
 
 
 def commit_of(message: wire.PositionCommit) -> PositionCommit:

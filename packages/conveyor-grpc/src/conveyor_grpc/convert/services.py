@@ -8,8 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from conveyor_grpc.errors import InvalidRequestError
 from conveyor_grpc.wire import registry_pb2 as wire
 from conveyor_grpc.wire import sidecar_pb2 as sidecar_wire
-from conveyor_raft.machines.router.parts import ServiceOffer
-from conveyor_raft.machines.router.records import ServiceHealth, ServiceRecord, ServiceType
+from conveyor_raft.machines.router import ServiceHealth, ServiceOffer, ServiceRecord, ServiceType
 from conveyor_registry import model
 from conveyor_sdk.wire import info_pb2
 

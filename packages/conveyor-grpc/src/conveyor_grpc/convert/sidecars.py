@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from conveyor_grpc.convert.services import MESSAGE_OF_HEALTH, local_offer, timestamp
 from conveyor_grpc.wire import sidecar_pb2 as wire
-from conveyor_raft.machines.router.commands import RegisterSidecar
-from conveyor_raft.machines.router.records import SidecarRecord
+from conveyor_raft.machines.router import RouterCommand, SidecarRecord
 from conveyor_registry import model
 
 
-def register_command(request: wire.RegisterSidecarRequest, lease_ms: int) -> RegisterSidecar:
+def register_command(request: wire.RegisterSidecarRequest, lease_ms: int) -> RouterCommand:
     """Return the command of a registration.
 
     Raises:
@@ -19,7 +18,7 @@ def register_command(request: wire.RegisterSidecarRequest, lease_ms: int) -> Reg
         pydantic.ValidationError: something is outside its bounds.
     """
     namespace = request.namespace or model.DEFAULT_NAMESPACE
-    return RegisterSidecar(
+    return RouterCommand.RegisterSidecar(
         sidecar_id=request.sidecar_id,
         endpoint=request.endpoint,
         services=tuple(local_offer(service, namespace) for service in request.services),

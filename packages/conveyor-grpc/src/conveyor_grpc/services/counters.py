@@ -1,0 +1,132 @@
+"""What the sidecars' heartbeats say of stages, in the leader's memory.
+
+Counters are cumulative since a sidecar's boot and never enter the log. The last report of each
+boot is kept; when a sidecar comes back with another boot, what it had counted before is folded
+into the past of its stages, so the total of a stage only grows while this router leads. A new
+leader begins with what the next heartbeats bring and says so (`since_ms`). All of it is bounded
+by sidecars times stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from conveyor_grpc.wire.sidecar_pb2 import DeadLetterCount, SidecarHeartbeatRequest, StageCounters
+
+REPORTS_MAX = 100_000
+"""Stage reports kept in all; above it a heartbeat's counters are ignored (its lease is not)."""
+
+# What counts up; the other fields describe the moment and end with their boot.
+_SUMMED = (
+    "records_in",
+    "records_out",
+    "filtered",
+    "dead_lettered",
+    "retried",
+    "dropped",
+    "duplicates",
+    "bytes_in",
+    "bytes_out",
+    "credit_wait_ms",
+    "calls",
+)
+_MOMENTARY = ("open_records", "open_bytes")
+_StageKey = tuple[str, str]
+
+
+@dataclass(slots=True)
+class SidecarReport:
+    """The last heartbeat of one sidecar."""
+
+    boot_id: str
+    revision_applied: int = 0
+    load: float = 0.0
+    dead_letters: Sequence[DeadLetterCount] = ()
+    stages: dict[tuple[str, str, int], StageCounters] = field(default_factory=dict)
+
+
+class CountersBook:
+    """The reports of all sidecars, and the past of the boots that are gone."""
+
+    def __init__(self) -> None:
+        self._reports: dict[str, SidecarReport] = {}
+        self._past: dict[_StageKey, StageCounters] = {}
+        self._held = 0
+        self.since_ms = 0
+
+    def restart(self, now_ms: int) -> None:
+        """Forget everything: this router begins to lead now."""
+        self._reports.clear()
+        self._past.clear()
+        self._held = 0
+        self.since_ms = now_ms
+
+    def take(self, heartbeat: SidecarHeartbeatRequest) -> None:
+        """Take a heartbeat in."""
+        report = self._reports.get(heartbeat.sidecar_id)
+        if report is None or report.boot_id != heartbeat.boot_id:
+            self._fold(report)
+            report = self._reports[heartbeat.sidecar_id] = SidecarReport(heartbeat.boot_id)
+        report.revision_applied = heartbeat.revision_applied
+        report.load = heartbeat.load
+        report.dead_letters = tuple(heartbeat.dead_letters)
+        for counters in heartbeat.stages:
+            key = (counters.pipeline, counters.stage, counters.instance)
+            if key not in report.stages:
+                if self._held >= REPORTS_MAX:
+                    continue
+                self._held += 1
+            report.stages[key] = counters
+
+    def forget(self, sidecar_ids: Iterable[str]) -> None:
+        """Fold the reports of sidecars that are gone."""
+        for sidecar_id in sidecar_ids:
+            self._fold(self._reports.pop(sidecar_id, None))
+
+    def keep_only(self, sidecar_ids: Iterable[str], pipelines: Iterable[str]) -> None:
+        """Fold sidecars that are not among `sidecar_ids`; drop the past of other pipelines."""
+        known, running = set(sidecar_ids), set(pipelines)
+        self.forget([sidecar_id for sidecar_id in self._reports if sidecar_id not in known])
+        for key in [key for key in self._past if key[0] not in running]:
+            del self._past[key]
+
+    def report(self, sidecar_id: str) -> SidecarReport | None:
+        """Return the last heartbeat of a sidecar since this router leads."""
+        return self._reports.get(sidecar_id)
+
+    def instance(
+        self, sidecar_id: str, pipeline: str, stage: str, index: int
+    ) -> StageCounters | None:
+        """Return what a stage instance counted since its sidecar's boot."""
+        report = self._reports.get(sidecar_id)
+        return None if report is None else report.stages.get((pipeline, stage, index))
+
+    def total(self, pipeline: str, stage: str) -> StageCounters:
+        """Return what a stage counted since `since_ms`, all sidecars and boots together."""
+        total = StageCounters(pipeline=pipeline, stage=stage)
+        past = self._past.get((pipeline, stage))
+        if past is not None:
+            _add(total, past, _SUMMED)
+        for report in self._reports.values():
+            for key, counters in report.stages.items():
+                if key[:2] == (pipeline, stage):
+                    _add(total, counters, _SUMMED + _MOMENTARY)
+                    total.oldest_open_ms = max(total.oldest_open_ms, counters.oldest_open_ms)
+                    total.last_error = counters.last_error or total.last_error
+        return total
+
+    def _fold(self, report: SidecarReport | None) -> None:
+        if report is None:
+            return
+        for (pipeline, stage, _), counters in report.stages.items():
+            past = self._past.setdefault(
+                (pipeline, stage), StageCounters(pipeline=pipeline, stage=stage)
+            )
+            _add(past, counters, _SUMMED)
+        self._held -= len(report.stages)
+
+
+def _add(total: StageCounters, part: StageCounters, names: Iterable[str]) -> None:
+    for name in names:
+        setattr(total, name, getattr(total, name) + getattr(part, name))
