@@ -39,4 +39,25 @@ def json_schema(kind: str = "Manifest") -> dict[str, Any]:
         close = nearest(kind, SCHEMA_KINDS)
         meant = f"; did you mean {close}?" if close else ""
         raise ValueError(f"{kind!r} is not one of: {', '.join(SCHEMA_KINDS)}{meant}")
-    return {"$schema": _DIALECT, **schema}
+    return {"$schema": _DIALECT, **_tidied(schema)}
+
+
+_BOUNDS = {
+    "ge": "minimum",
+    "gt": "exclusiveMinimum",
+    "le": "maximum",
+    "lt": "exclusiveMaximum",
+}
+
+
+def _tidied(schema: Any) -> Any:
+    """Bounds under the dialect's words, and no titles that repeat the key."""
+    if isinstance(schema, list):
+        return [_tidied(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        _BOUNDS.get(key, key): _tidied(value)
+        for key, value in schema.items()
+        if not (key == "title" and isinstance(value, str) and "properties" not in schema)
+    }

@@ -9,11 +9,17 @@ edited and applied. The digest is SHA-256 over these bytes: equal digests mean e
 import hashlib
 import json
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema
 
-from conveyor_registry.model.names import DEFAULT_NAMESPACE, DocumentKey, Labels, Name
+from conveyor_registry.model.names import (
+    DEFAULT_NAMESPACE,
+    TEXTS_SCHEMA,
+    DocumentKey,
+    Labels,
+    Name,
+)
 from conveyor_registry.model.policies import Noun
 from conveyor_registry.model.problem import DocumentRefused, Problem, problems_of
 
@@ -117,20 +123,19 @@ CONFIG_ENTRIES_MAX = 256
 CONFIG_CHARACTERS_MAX = 64 << 10
 
 
-def check_config(config: dict[str, str] | None) -> dict[str, str] | None:
-    """Hold a service's configuration to its bounds.
-
-    Raises:
-        ValueError: more than 256 entries or 64 Ki characters.
-    """
-    if config is not None:
-        if len(config) > CONFIG_ENTRIES_MAX:
-            raise ValueError(f"{len(config)} entries are too many (at most {CONFIG_ENTRIES_MAX})")
-        size = sum(len(key) + len(value) for key, value in config.items())
-        if size > CONFIG_CHARACTERS_MAX:
-            raise ValueError(f"{size} characters are too many (at most {CONFIG_CHARACTERS_MAX})")
+def _check_config(config: dict[str, str]) -> dict[str, str]:
+    if len(config) > CONFIG_ENTRIES_MAX:
+        raise ValueError(f"{len(config)} entries are too many (at most {CONFIG_ENTRIES_MAX})")
+    size = sum(len(key) + len(value) for key, value in config.items())
+    if size > CONFIG_CHARACTERS_MAX:
+        raise ValueError(f"{size} characters are too many (at most {CONFIG_CHARACTERS_MAX})")
     return config
 
 
 Absent = BeforeValidator(_empty_if_absent)
 """Reads a key without a value (``config:``) as an empty mapping."""
+
+Config = Annotated[
+    dict[str, str], Absent, AfterValidator(_check_config), WithJsonSchema(TEXTS_SCHEMA)
+]
+"""A service's configuration: at most 256 texts of 64 Ki characters together."""

@@ -13,7 +13,7 @@ AnyDocument = Pipeline | ServiceDocument
 
 KINDS: dict[str, type[Pipeline] | type[ServiceDocument]] = {
     "Pipeline": Pipeline,
-    **dict.fromkeys(ServiceKind, ServiceDocument),
+    **{kind.value: ServiceDocument for kind in ServiceKind},
 }
 
 

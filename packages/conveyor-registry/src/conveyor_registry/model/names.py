@@ -18,6 +18,12 @@ LABELS_MAX = 64
 LABEL_VALUE_LENGTH_MAX = 256
 DEFAULT_NAMESPACE = "default"
 
+TEXTS_SCHEMA = {
+    "type": "object",
+    "additionalProperties": {"type": ["string", "number", "boolean"]},
+}
+"""A mapping of texts: unquoted numbers and flags are read as the text that they are."""
+
 _NAME = re.compile(NAME_PATTERN)
 _ENDPOINT = re.compile(
     r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?):([0-9]{1,5})"
@@ -133,5 +139,6 @@ Labels = Annotated[
     dict[str, str],
     BeforeValidator(_empty_if_absent),
     AfterValidator(_check_labels),
+    WithJsonSchema(TEXTS_SCHEMA),
 ]
 """At most 64 labels with values of at most 256 characters."""

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from conveyor_registry.model.document import Absent, Document, check_config
+from conveyor_registry.model.document import Absent, Config, Document
 from conveyor_registry.model.names import NAME_PATTERN, Name
 from conveyor_registry.model.policies import (
     BATCH_DEFAULT,
@@ -62,7 +62,7 @@ class Stage(Noun):
     lookup: Name | None = None
     parallelism: Annotated[Count, Field(ge=1, le=PARALLELISM_MAX)] | None = None
     retry: Annotated[RetryPolicy, Absent] = RetryPolicy()
-    config: Annotated[dict[str, str], AfterValidator(check_config)] | None = None
+    config: Config | None = None
     timeout_ms: Annotated[DurationMs, Field(ge=1, le=TIMEOUT_MAX_MS)] | None = None
     batch: BatchPolicy | None = None
     cache_ms: Annotated[DurationMs, Field(ge=0, le=_DAY_MS)] | None = None

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from conveyor_registry.model.document import Absent, Document, check_config
+from conveyor_registry.model.document import Absent, Config, Document
 from conveyor_registry.model.names import DEFAULT_NAMESPACE, Endpoint, Labels
 from conveyor_registry.model.policies import (
     TIMEOUT_MAX_MS,
@@ -71,9 +71,7 @@ class ServiceSpec(Noun):
     match: Match | None = None
     declares: Declares | None = None
     endpoint: Endpoint | None = None
-    config: Annotated[dict[str, str], Absent, AfterValidator(check_config)] = Field(
-        default_factory=dict
-    )
+    config: Config = Field(default_factory=dict)
     timeout_ms: Annotated[DurationMs, Field(ge=1, le=TIMEOUT_MAX_MS)] | None = None
     batch: BatchPolicy | None = None
 
