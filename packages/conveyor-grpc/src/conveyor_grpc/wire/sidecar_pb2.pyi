@@ -531,7 +531,7 @@ class TableUpdate(_message.Message):
     TABLE_FIELD_NUMBER: _builtins.int
     REGISTERED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """this router has applied everything up to here"""
+    """table revision: this router has applied everything up to here"""
     registered: _builtins.bool
     """this sidecar and boot are known at this revision"""
     @_builtins.property

@@ -33,7 +33,7 @@ class SidecarTable(_message.Message):
     revision: _builtins.int
     sidecar_id: _builtins.str
     boot_id: _builtins.str
-    """of the registration this table answers"""
+    """of the registration this table answers; empty: not registered"""
     @_builtins.property
     def pipelines(self) -> _containers.RepeatedCompositeFieldContainer[Global___TablePipeline]: ...
     def __init__(
@@ -189,6 +189,8 @@ class SourcePartition(_message.Message):
     RESUME_POSITION_FIELD_NUMBER: _builtins.int
     NEXT_ORDINAL_FIELD_NUMBER: _builtins.int
     FINISHED_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     partition: _builtins.str
     term: _builtins.int
@@ -200,6 +202,10 @@ class SourcePartition(_message.Message):
     next_ordinal: _builtins.int
     finished: _builtins.bool
     """recorded as ended: nothing to read"""
+    number: _builtins.int
+    """its place in the stage's append-only list of partitions"""
+    draining: _builtins.bool
+    """stop reading, end what was read, commit it"""
     def __init__(
         self,
         *,
@@ -211,10 +217,12 @@ class SourcePartition(_message.Message):
         resume_position: _builtins.bytes | None = ...,
         next_ordinal: _builtins.int = ...,
         finished: _builtins.bool = ...,
+        number: _builtins.int = ...,
+        draining: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_resume_position", b"_resume_position", "resume_position", b"resume_position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume_position", b"_resume_position", "finished", b"finished", "instance", b"instance", "next_ordinal", b"next_ordinal", "partition", b"partition", "replay_id", b"replay_id", "resume_position", b"resume_position", "stage", b"stage", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resume_position", b"_resume_position", "draining", b"draining", "finished", b"finished", "instance", b"instance", "next_ordinal", b"next_ordinal", "number", b"number", "partition", b"partition", "replay_id", b"replay_id", "resume_position", b"resume_position", "stage", b"stage", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__resume_position: _TypeAlias = _typing.Literal["resume_position"]  # noqa: Y015
     _WhichOneofArgType__resume_position: _TypeAlias = _typing.Literal["_resume_position", b"_resume_position"]  # noqa: Y015
