@@ -27,9 +27,9 @@ from conveyor_raft.errors import Corrupt
 _VERSION = 1
 _HEADER = struct.Struct("<IIHHIQQQ")
 _CRC_BYTES = 4
-_LENGTH_BYTES = 4
 FRAME_OVERHEAD_BYTES = _HEADER.size
-"""What a frame adds to its payloads, besides four bytes for each."""
+LENGTH_BYTES = 4
+"""A frame adds this much to its payloads: the overhead once, the length for each."""
 
 
 class Frame:
@@ -42,6 +42,7 @@ class Frame:
         first_index: LogIndex,
         count: int,
         term: Term,
+        *,
         timestamp_ms: int,
         kind: EntryKind,
         data: bytes,
@@ -69,7 +70,12 @@ class Frame:
         if not count:
             raise ValueError("a frame needs at least one entry")
         lengths = struct.pack(f"<{count}I", *map(len, payloads))
-        return cls._pack(first_index, count, term, timestamp_ms, kind, lengths, b"".join(payloads))
+        body = b"".join(payloads)
+        size = _HEADER.size + len(lengths) + len(body)
+        header = _HEADER.pack(0, size, _VERSION, kind, count, first_index, term, timestamp_ms)
+        crc = zlib.crc32(body, zlib.crc32(lengths, zlib.crc32(header[_CRC_BYTES:])))
+        data = b"".join((crc.to_bytes(_CRC_BYTES, "little"), header[_CRC_BYTES:], lengths, body))
+        return cls(first_index, count, term, timestamp_ms=timestamp_ms, kind=kind, data=data)
 
     @classmethod
     def decode(cls, buffer: bytes, offset: int = 0) -> Self:
@@ -84,7 +90,7 @@ class Frame:
         crc, length, version, kind, count, first, term, timestamp_ms = _HEADER.unpack_from(
             buffer, offset
         )
-        if not _HEADER.size + count * _LENGTH_BYTES <= length <= available or not count:
+        if not _HEADER.size + count * LENGTH_BYTES <= length <= available or not count:
             raise Corrupt(f"a frame at byte {offset} claims {count} entries in {length} bytes")
         data = buffer[offset : offset + length]
         if zlib.crc32(memoryview(data)[_CRC_BYTES:]) != crc:
@@ -94,7 +100,14 @@ class Frame:
                 f"the frame at index {first} has version {version} and kind {kind}, unknown to"
                 " this release; run the release that wrote it"
             )
-        frame = cls(LogIndex(first), count, Term(term), timestamp_ms, EntryKind(kind), data)
+        frame = cls(
+            LogIndex(first),
+            count,
+            Term(term),
+            timestamp_ms=timestamp_ms,
+            kind=EntryKind(kind),
+            data=data,
+        )
         if frame._payload_start() + sum(frame._lengths()) != length:
             raise Corrupt(f"the lengths in the frame at index {first} do not add up")
         return frame
@@ -132,19 +145,8 @@ class Frame:
             return self
         if not self.first_index <= first <= last <= self.last_index:
             raise ValueError(f"{first}..{last} is not within {self!r}")
-        skipped, count = first - self.first_index, last - first + 1
-        lengths = self._lengths()
-        begin = self._payload_start() + sum(lengths[:skipped])
-        kept = lengths[skipped : skipped + count]
-        return self._pack(
-            first,
-            count,
-            self.term,
-            self.timestamp_ms,
-            self.kind,
-            struct.pack(f"<{count}I", *kept),
-            self.data[begin : begin + sum(kept)],
-        )
+        payloads = self.payloads()[first - self.first_index : last - self.first_index + 1]
+        return self.build(first, self.term, self.timestamp_ms, self.kind, payloads)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Frame) and self.data == other.data
@@ -158,25 +160,8 @@ class Frame:
             f" {self.size} bytes)"
         )
 
-    @classmethod
-    def _pack(
-        cls,
-        first_index: LogIndex,
-        count: int,
-        term: Term,
-        timestamp_ms: int,
-        kind: EntryKind,
-        lengths: bytes,
-        body: bytes,
-    ) -> Self:
-        size = _HEADER.size + len(lengths) + len(body)
-        header = _HEADER.pack(0, size, _VERSION, kind, count, first_index, term, timestamp_ms)
-        crc = zlib.crc32(body, zlib.crc32(lengths, zlib.crc32(header[_CRC_BYTES:])))
-        data = b"".join((crc.to_bytes(_CRC_BYTES, "little"), header[_CRC_BYTES:], lengths, body))
-        return cls(first_index, count, term, timestamp_ms, kind, data)
-
     def _payload_start(self) -> int:
-        return _HEADER.size + self.count * _LENGTH_BYTES
+        return _HEADER.size + self.count * LENGTH_BYTES
 
     def _lengths(self) -> tuple[int, ...]:
         return struct.unpack_from(f"<{self.count}I", self.data, _HEADER.size)

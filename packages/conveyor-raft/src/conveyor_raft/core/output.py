@@ -5,8 +5,9 @@ The driver performs one `Output` like this:
 1. `messages` leave at once.
 2. `write` goes to the storage lane; when it is durable, `RaftCore.on_written(write_id)`.
 3. each `(write_id, message)` of `messages_after` leaves when that write is durable, not earlier.
-4. `install` and `apply` go to the apply lane, in this order; then `on_snapshot_installed`,
-   `on_applied`.
+4. `install` (restore the state machine from the snapshot that became durable) and `apply` go to
+   the apply lane, in order; then `on_snapshot_installed`, `on_applied`. The entries of `apply` are
+   fetched with `RaftCore.frames` before the next input: a snapshot may replace the log later.
 5. `send_snapshot` starts streams; each ends with `on_snapshot_sent`.
 6. `finished` resolves callers; `soft` tells watchers; `compact_through` frees disk space, at
    leisure but never before the snapshot that allows it is durable.
@@ -41,9 +42,11 @@ class Write(NamedTuple):
 
 
 class SnapshotSend(NamedTuple):
-    """Send the node's own durable snapshot (`meta` or a newer one) to a peer.
+    """Send the node's own snapshot to a peer.
 
-    When the peer holds all of it, its driver hands `message` (an `InstallSnapshot`) to its core.
+    When the peer holds all of it, its driver hands `message` (an `InstallSnapshot`) to its core. If
+    the snapshot has been replaced by a newer one meanwhile, report the stream as not delivered; the
+    core asks again with the newer one.
     """
 
     peer: NodeId

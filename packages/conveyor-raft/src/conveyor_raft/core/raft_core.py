@@ -1,54 +1,75 @@
-"""`RaftCore`: the algorithm as one object without I/O (signatures first; the body follows)."""
+"""`RaftCore`: the consensus algorithm as one object without I/O.
+
+What for: Raft (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", 2014),
+in a form that can be tested completely and driven by anything. The core has no clock, no chance, no
+disk, no network and no tasks; all of these are arguments or outputs. One seed therefore replays a
+whole cluster, and the same code runs in the simulator and in production.
+
+How to drive it: call `tick` with the time, feed inputs, call `take`, do what the `Output` says
+(`output` describes the order), and come back at `next_deadline` at the latest. What was fed between
+two `take` calls shares one write and, for each follower, one message: batching needs no timer.
+
+Rules kept here, beyond those of the roles:
+
+* Only this module changes the role. A newer term always makes a follower.
+* A timer fires in `take`, after all inputs of the batch, so a heartbeat that lies in the inbox is
+  heard before its absence is acted upon.
+* Nothing is applied before it is durable on this node, so a restart never has applied more than it
+  has stored; the next range is handed out when the one before was applied.
+* A write that failed ends the node's part in the cluster: it cannot know any more what is on disk.
+* A message of another cluster, for another node, or from another incarnation of a member (one that
+  lost its disk and with it its votes) is dropped and counted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from conveyor_raft.core import ballot
+from conveyor_raft.core.candidate import Candidate
+from conveyor_raft.core.follower import Follower
 from conveyor_raft.core.frames import Frame
+from conveyor_raft.core.leader import Leader
+from conveyor_raft.core.loading import LoadedState
 from conveyor_raft.core.membership import Membership
-from conveyor_raft.core.messages import Message, SnapshotMeta
+from conveyor_raft.core.messages import (
+    AppendAck,
+    AppendConflict,
+    AppendEntries,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+    Message,
+    RequestVote,
+    SnapshotMeta,
+    TermNotice,
+    VoteReply,
+)
 from conveyor_raft.core.options import CoreOptions
-from conveyor_raft.core.output import Output
+from conveyor_raft.core.output import Output, SoftState
+from conveyor_raft.core.progress import Progress
+from conveyor_raft.core.proposals import Proposals
+from conveyor_raft.core.quorum import VoteResult
+from conveyor_raft.core.replica import Replica
 from conveyor_raft.core.types import (
-    HardState,
     Identity,
     LogId,
     LogIndex,
     NodeId,
+    Proposed,
     ProposeResult,
     RaftRole,
     RandomSource,
+    Refused,
+    RefusedReason,
     Term,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedState:
-    """What was on the disk. The state machine must already be restored from `snapshot`.
-
-    `frames` may begin at or below the snapshot's index; they must not leave a gap behind it.
-    """
-
-    hard_state: HardState = HardState(Term(0), None)
-    snapshot: SnapshotMeta | None = None
-    frames: tuple[Frame, ...] = ()
-
-
-def first_state(membership: Membership) -> LoadedState:
-    """Return what every member of a new cluster writes to its empty disk before it starts.
-
-    The bytes are equal on all nodes: one CONFIG entry at index 1, term 1.
-    """
-    raise AssertionError
+from conveyor_raft.errors import InvariantViolation, PayloadTooLarge
 
 
 class RaftCore:
-    """One node. All inputs are synchronous and do no I/O; `take` returns what they caused.
-
-    Feed any number of inputs, then call `take` once: what happened between two calls shares one
-    write, and one message for each peer. Call `tick` with the current time before each batch.
-    """
+    """One node. Not thread-safe; all inputs return at once and do no I/O."""
 
     def __init__(
         self,
@@ -58,13 +79,54 @@ class RaftCore:
         loaded: LoadedState,
         now_ms: int,
     ) -> None:
-        """Start as a follower with what the disk remembers."""
+        """Start as a follower with what the disk remembers.
+
+        Raises:
+            Corrupt: the loaded state contradicts itself.
+        """
+        replica = Replica(identity, options, random, loaded, now_ms)
+        self._replica = replica
+        # A sole voter has nobody to wait for.
+        alone = replica.is_voter and not replica.peers
+        deadline_ms = now_ms if alone else replica.election_deadline()
+        self._role: Follower | Candidate | Leader = Follower(None, deadline_ms)
+        self._proposals = Proposals()
+        self._apply_handed = replica.applied_index
+        self._compact: LogIndex | None = None
+        self._soft = SoftState(RaftRole.FOLLOWER, None, replica.term)
+        self._failed = False
+        # One handler for each body; it sees messages of the current term only.
+        self._handlers: dict[type, Callable[[Message, Any], None]] = {
+            RequestVote: self._on_request_vote,
+            VoteReply: self._on_vote_reply,
+            AppendEntries: self._on_leader_message,
+            AppendAck: self._on_follower_message,
+            AppendConflict: self._on_follower_message,
+            Heartbeat: self._on_leader_message,
+            HeartbeatReply: self._on_follower_message,
+            InstallSnapshot: self._on_leader_message,
+            TermNotice: self._on_term_notice,
+        }
+
+    # ------------------------------------------------------------------ inputs
 
     def tick(self, now_ms: int) -> None:
         """Set the clock. Timers that are due fire in the next `take`, after all other inputs."""
+        self._replica.now_ms = max(self._replica.now_ms, now_ms)
 
     def step(self, message: Message) -> None:
-        """Take a message of another node; one that is not for this node and cluster is dropped."""
+        """Take a message of another node; one that is not meant for this node is dropped."""
+        replica = self._replica
+        if self._failed or not self._is_for_us(message):
+            return
+        if message.term > replica.term:
+            self._follow(message.term, None)
+        elif message.term < replica.term:
+            if isinstance(message.body, RequestVote | AppendEntries | Heartbeat | InstallSnapshot):
+                replica.reveal_term(message.sender, TermNotice())
+            replica.counters["stale"] += 1
+            return
+        self._handlers[type(message.body)](message, message.body)
 
     def propose(self, payloads: Sequence[bytes], *, wall_ms: int, token: int) -> ProposeResult:
         """Append commands if this node leads, all of them in one frame where they fit.
@@ -75,35 +137,99 @@ class RaftCore:
         Raises:
             PayloadTooLarge: a payload exceeds `max_payload_bytes`; nothing was appended.
         """
-        raise AssertionError
+        replica, role = self._replica, self._role
+        if not payloads:
+            raise ValueError("a proposal needs at least one payload")
+        sizes = list(map(len, payloads))
+        largest = max(sizes)
+        if largest > replica.options.max_payload_bytes:
+            raise PayloadTooLarge(largest, replica.options.max_payload_bytes)
+        if self._failed:
+            return Refused(RefusedReason.FAILED, None, replica.term)
+        if not isinstance(role, Leader):
+            return Refused(RefusedReason.NOT_LEADER, role.leader_id, replica.term)
+        if not role.has_room(replica, len(sizes), sum(sizes)):
+            return Refused(RefusedReason.BUSY, role.leader_id, replica.term)
+        first = LogIndex(replica.log.last_index + 1)
+        role.propose(replica, payloads, wall_ms)
+        proposed = Proposed(first, replica.log.last_index, replica.term)
+        self._proposals.add(token, proposed)
+        return proposed
 
     def on_written(self, write_id: int) -> None:
         """Everything up to and including this write is durable."""
+        replica, role = self._replica, self._role
+        if self._failed:
+            return
+        replica.ledger.written(write_id)
+        if isinstance(role, Leader):
+            role.count_copies(replica)
+        elif isinstance(role, Candidate):
+            self._decide(role.on_written(replica, write_id))
 
     def on_write_failed(self, write_id: int) -> None:
-        """The write is not durable and never will be; the node stops taking part for good.
+        """The write is not durable, and what is on disk is not known any more: stop for good.
 
-        Open tokens end as `Unknown`, proposals are refused, no message leaves any more.
+        Open tokens end as `Unknown`, proposals are refused, and no message leaves any more.
         """
+        self._failed = True
+        self._role = Follower(None, None)
+        self._proposals.abandon(LogIndex(0), f"write {write_id} failed on the leader's disk")
 
     def on_applied(self, index: LogIndex) -> None:
         """The state machine has applied everything up to the index."""
+        replica = self._replica
+        if index > self._apply_handed:
+            raise InvariantViolation(f"entry {index} was applied, but not handed out for it")
+        if index > replica.applied_index:
+            replica.applied_index = index
+            self._proposals.applied(index)
 
     def describe_snapshot(self, index: LogIndex) -> SnapshotMeta:
-        """Return the meta of a snapshot of the state machine at an applied, retained index."""
-        raise AssertionError
+        """Return the meta of a snapshot of the state machine as it is after the applied index."""
+        replica = self._replica
+        snapshot = replica.snapshot
+        if snapshot is not None and index == snapshot.index:
+            return snapshot
+        if not replica.log.base.index < index <= replica.applied_index:
+            raise ValueError(
+                f"no snapshot at index {index}: applied up to {replica.applied_index}, log"
+                f" {replica.log}"
+            )
+        (frame,) = replica.log.frames(index, index)
+        membership = replica.configurations.at(index)
+        return SnapshotMeta(index, frame.term, frame.timestamp_ms, membership)
 
     def on_snapshot_created(self, meta: SnapshotMeta) -> None:
-        """A snapshot of this node's own state is durable; the log behind it may go."""
+        """A snapshot of this node's own state is durable; all but a trail of the log may go."""
+        replica = self._replica
+        if replica.snapshot is not None and meta.index <= replica.snapshot.index:
+            return
+        if meta.index > replica.applied_index or not replica.log.contains(meta.last_id):
+            raise InvariantViolation(f"the snapshot at {meta.last_id} is not of this node's state")
+        replica.snapshot = meta
+        self._compact = replica.compact()
 
     def on_snapshot_installed(self, meta: SnapshotMeta) -> None:
         """The state machine has been restored from the snapshot named by `Output.install`."""
+        replica = self._replica
+        if meta.index <= replica.applied_index:
+            return
+        self._apply_handed = meta.index
+        self._proposals.skipped(meta.index)
+        replica.installed(meta)
 
-    def on_snapshot_sent(self, peer: NodeId, session: int, delivered: bool) -> None:
+    def on_snapshot_sent(self, peer: NodeId, session: int, *, delivered: bool) -> None:
         """A stream of `Output.send_snapshot` has ended; `delivered`: the peer's core has it."""
+        if isinstance(self._role, Leader):
+            self._role.on_snapshot_sent(self._replica, peer, session, delivered=delivered)
 
-    def on_peer(self, peer: NodeId, up: bool) -> None:
+    def on_peer(self, peer: NodeId, *, up: bool) -> None:
         """The connection to a peer came up or went down; a hint, never a fact."""
+        if isinstance(self._role, Leader):
+            self._role.on_peer(peer, up=up)
+
+    # ------------------------------------------------------------------ output
 
     def take(self, *, write: bool = True) -> Output:
         """Fire due timers and return everything that is to be done.
@@ -112,34 +238,220 @@ class RaftCore:
         flight, and everything that arrives meanwhile becomes one group commit. `messages_after`
         may then name a write that has not been handed out yet.
         """
-        raise AssertionError
+        replica = self._replica
+        out = Output()
+        if not self._failed:
+            self._fire_timer()
+            if isinstance(self._role, Leader):
+                self._role.replicate(replica)
+                out.send_snapshot, self._role.snapshots = self._role.snapshots, []
+            if write:
+                out.write = replica.ledger.take_write(replica.log.last_index)
+            out.messages, replica.messages = replica.messages, []
+            out.messages_after, replica.messages_after = replica.messages_after, []
+            out.install = replica.next_install()
+            out.apply = self._next_apply()
+            out.compact_through, self._compact = self._compact, None
+        out.finished, self._proposals.finished = self._proposals.finished, []
+        soft = SoftState(self._role.role, self._role.leader_id, replica.term)
+        if soft != self._soft:
+            out.soft = self._soft = soft
+        return out
+
+    @property
+    def next_deadline(self) -> int | None:
+        """When `tick` and `take` are due if nothing else happens; None: never."""
+        return self._role.deadline_ms
+
+    # ------------------------------------------------------------------ views
+
+    @property
+    def role(self) -> RaftRole:
+        """What the node is."""
+        return self._role.role
+
+    @property
+    def leader_id(self) -> NodeId | None:
+        """Whom the node follows; itself if it leads."""
+        return self._role.leader_id
+
+    @property
+    def term(self) -> Term:
+        """The newest term that the node has seen; it may not be durable yet."""
+        return self._replica.term
+
+    @property
+    def voted_for(self) -> NodeId | None:
+        """The node's vote in its term; it may not be durable yet."""
+        return self._replica.voted_for
+
+    @property
+    def commit_index(self) -> LogIndex:
+        """Everything up to here is committed, as far as this node knows."""
+        return self._replica.commit_index
+
+    @property
+    def applied_index(self) -> LogIndex:
+        """Everything up to here is in the state machine."""
+        return self._replica.applied_index
+
+    @property
+    def durable_index(self) -> LogIndex:
+        """Up to here the log is durable on this node."""
+        return self._replica.ledger.durable_index
+
+    @property
+    def first_index(self) -> LogIndex:
+        """The first entry that is still in the log."""
+        return self._replica.log.first_index
+
+    @property
+    def last_id(self) -> LogId:
+        """The last entry of the log."""
+        return self._replica.log.last_id
+
+    @property
+    def membership(self) -> Membership | None:
+        """The configuration in force; None on an empty node."""
+        return self._replica.membership
+
+    @property
+    def snapshot(self) -> SnapshotMeta | None:
+        """The newest snapshot; right after stepping an `InstallSnapshot`, its own if accepted."""
+        return self._replica.snapshot
+
+    @property
+    def snapshot_due(self) -> bool:
+        """Whether enough was applied since the last snapshot for a new one."""
+        return self._replica.snapshot_due
+
+    @property
+    def failed(self) -> bool:
+        """Whether a write has failed; only a restart from the disk helps."""
+        return self._failed
+
+    @property
+    def progress(self) -> Mapping[NodeId, Progress]:
+        """What a leader knows about its followers; empty on others. Not to be changed."""
+        return self._role.progress if isinstance(self._role, Leader) else {}
 
     def frames(self, first: LogIndex, last: LogIndex) -> list[Frame]:
         """Return the retained entries of the range, frame by frame; the ends are cut to fit."""
-        raise AssertionError
+        return self._replica.log.frames(first, last)
 
     def term_at(self, index: LogIndex) -> Term | None:
         """Return the term of a retained entry, of the one before it, or None."""
-        raise AssertionError
-
-    next_deadline: int | None
-    """When the clock must be set next if nothing else happens; None: never."""
-    role: RaftRole
-    term: Term
-    leader_id: NodeId | None
-    commit_index: LogIndex
-    applied_index: LogIndex
-    durable_index: LogIndex
-    """Up to here the log is durable on this node."""
-    last_id: LogId
-    membership: Membership | None
-    """The configuration in force; None on an empty node."""
-    snapshot: SnapshotMeta | None
-    """The newest snapshot. After stepping an `InstallSnapshot`: its own meta if it was accepted."""
-    snapshot_due: bool
-    """Whether the log has grown enough for a new snapshot of the applied state."""
-    failed: bool
+        return self._replica.log.term_at(index)
 
     def statistics(self) -> Mapping[str, int]:
-        """Counters since the start."""
-        raise AssertionError
+        """Return counters since the start, and the sizes of what is bounded."""
+        replica = self._replica
+        sizes = {
+            "log_entries": replica.log.last_index - replica.log.base.index,
+            "log_bytes": replica.log.bytes_after(replica.log.base.index),
+            "open_proposals": len(self._proposals),
+        }
+        return {**replica.counters, **sizes}
+
+    # ------------------------------------------------------------------ messages
+
+    def _is_for_us(self, message: Message) -> bool:
+        replica = self._replica
+        own = replica.identity
+        membership = replica.membership
+        known = None if membership is None else membership.get(message.sender)
+        if (
+            message.cluster_id == own.cluster_id
+            and message.to == own.node_id
+            and message.sender != own.node_id
+            and (known is None or known.incarnation in {b"", message.incarnation})
+        ):
+            return True
+        replica.counters["foreign"] += 1
+        return False
+
+    def _on_request_vote(self, message: Message, request: RequestVote) -> None:
+        granted = ballot.answer(self._replica, message, request)
+        if granted and isinstance(self._role, Follower):
+            self._role.heard(self._replica)
+
+    def _on_vote_reply(self, message: Message, reply: VoteReply) -> None:
+        if isinstance(self._role, Candidate):
+            self._decide(self._role.on_vote_reply(self._replica, message, reply))
+
+    def _on_leader_message(
+        self, message: Message, body: AppendEntries | Heartbeat | InstallSnapshot
+    ) -> None:
+        replica = self._replica
+        if isinstance(self._role, Leader) or self._role.leader_id not in {None, message.sender}:
+            raise InvariantViolation(
+                f"node {message.sender} leads term {message.term}, which has the leader"
+                f" {self._role.leader_id}"
+            )
+        if isinstance(self._role, Candidate) or self._role.leader_id is None:
+            self._follow(replica.term, message.sender)
+        role = self._role
+        assert isinstance(role, Follower)
+        if isinstance(body, AppendEntries):
+            role.on_append(replica, message, body)
+        elif isinstance(body, Heartbeat):
+            role.on_heartbeat(replica, message, body)
+        else:
+            role.on_install(replica, message, body)
+        role.heard(replica)
+
+    def _on_follower_message(
+        self, message: Message, body: AppendAck | AppendConflict | HeartbeatReply
+    ) -> None:
+        replica, role = self._replica, self._role
+        if not isinstance(role, Leader):  # it led this term before it was restarted
+            replica.counters["stale"] += 1
+        elif isinstance(body, AppendAck):
+            role.on_ack(replica, message, body)
+        elif isinstance(body, AppendConflict):
+            role.on_conflict(replica, message, body)
+        else:
+            role.on_heartbeat_reply(replica, message, body)
+
+    def _on_term_notice(self, message: Message, notice: TermNotice) -> None:
+        """The envelope's term has said everything already."""
+
+    # ------------------------------------------------------------------ roles and timers
+
+    def _follow(self, term: Term, leader_id: NodeId | None) -> None:
+        replica, before = self._replica, self._role
+        if term > replica.term:
+            replica.adopt(term, None)
+        if isinstance(before, Follower):
+            deadline_ms = before.deadline_ms
+        elif isinstance(before, Candidate):
+            deadline_ms = before.election_deadline_ms
+        else:
+            deadline_ms = replica.election_deadline()
+            self._proposals.abandon(replica.commit_index, "the leader lost its office")
+        self._role = Follower(leader_id, deadline_ms)
+
+    def _fire_timer(self) -> None:
+        replica, role = self._replica, self._role
+        if role.deadline_ms is None or replica.now_ms < role.deadline_ms:
+            return
+        if isinstance(role, Leader):
+            role.on_deadline(replica)
+        elif role.on_deadline(replica):
+            self._role = Candidate(replica)
+
+    def _decide(self, result: VoteResult) -> None:
+        if result is VoteResult.WON:
+            self._role = Leader(self._replica)
+        elif result is VoteResult.LOST:
+            self._follow(self._replica.term, None)
+
+    def _next_apply(self) -> tuple[LogIndex, LogIndex] | None:
+        replica = self._replica
+        if replica.installing is not None or self._apply_handed > replica.applied_index:
+            return None
+        last = min(replica.commit_index, replica.ledger.durable_index)
+        if last <= replica.applied_index:
+            return None
+        self._apply_handed = last
+        return LogIndex(replica.applied_index + 1), last

@@ -37,7 +37,7 @@ class EntryKind(enum.IntEnum):
     """What the payload of an entry means. The numbers are on disk and on the wire."""
 
     NOOP = 0
-    """Empty; a new leader appends one, because it may only count entries of its own term (§5.4.2)."""
+    """Empty; a new leader appends one, to have an entry of its own term to count (Raft §5.4.2)."""
     COMMAND = 1
     """Opaque bytes for the state machine."""
     CONFIG = 2
@@ -47,7 +47,7 @@ class EntryKind(enum.IntEnum):
 class LogId(NamedTuple):
     """One entry of one leader: two entries with equal ids are the same entry."""
 
-    index: LogIndex
+    index: LogIndex  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     term: Term
 
 
@@ -85,7 +85,7 @@ class Member(NamedTuple):
 class LogEntry(NamedTuple):
     """One entry, taken out of its frame. `timestamp_ms` never decreases along the log."""
 
-    index: LogIndex
+    index: LogIndex  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     term: Term
     timestamp_ms: int
     kind: EntryKind
@@ -101,7 +101,7 @@ class RefusedReason(enum.Enum):
 
 
 class Proposed(NamedTuple):
-    """The payloads are in the leader's log; the token will be finished by `Applied` or `Unknown`."""
+    """The payloads are in the leader's log; the token will end as `Applied` or `Unknown`."""
 
     first_index: LogIndex
     last_index: LogIndex
@@ -120,7 +120,7 @@ ProposeResult = Proposed | Refused
 
 
 class Applied(NamedTuple):
-    """Every entry of the proposal is committed and was applied here, `first_index` to `last_index`."""
+    """Every entry of the proposal is committed, and applied on this node."""
 
     first_index: LogIndex
     last_index: LogIndex

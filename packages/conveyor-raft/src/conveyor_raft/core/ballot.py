@@ -1,0 +1,27 @@
+"""How a node votes, in whatever role it is (Raft §5.2, §5.4.1).
+
+Rules kept: one vote for each term, durable before anybody hears of it; never for a candidate whose
+log lacks something that may be committed, which is one that ends in an older term, or in the same
+term at a lower index; a candidate that asks again gets the same answer again.
+"""
+
+from __future__ import annotations
+
+from conveyor_raft.core.messages import Message, RequestVote, VoteReply
+from conveyor_raft.core.replica import Replica
+from conveyor_raft.core.types import LogId
+
+
+def at_least_as_complete(candidate: LogId, own: LogId) -> bool:
+    """Compare the ends of two logs: first the terms, then the indexes."""
+    return (candidate.term, candidate.index) >= (own.term, own.index)
+
+
+def answer(replica: Replica, message: Message, request: RequestVote) -> bool:
+    """Answer a candidate of the current term; tell whether the vote was granted."""
+    free = replica.voted_for in {None, message.sender}
+    granted = free and at_least_as_complete(request.last, replica.log.last_id)
+    if granted:
+        replica.adopt(replica.term, message.sender)
+    replica.promise(message.sender, VoteReply(granted))
+    return granted

@@ -1,0 +1,223 @@
+"""The node that orders entries and has them stored by a majority (Raft §5.3, §5.4.2).
+
+Rules kept:
+
+* Its term begins with an entry of its own, because only entries of the own term are committed by
+  counting copies; older ones are committed with them (Figure 8 of the paper).
+* Its own copy counts like any other: when it is durable, not before.
+* A heartbeat never carries a commit index beyond what the receiver is known to have.
+* It never deletes from its log.
+* Entries leave for the followers at once, while the own disk is still writing; frames are handed on
+  as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from conveyor_raft.core.frames import FRAME_OVERHEAD_BYTES, LENGTH_BYTES, Frame
+from conveyor_raft.core.messages import (
+    AppendAck,
+    AppendConflict,
+    AppendEntries,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+    Message,
+)
+from conveyor_raft.core.output import SnapshotSend
+from conveyor_raft.core.progress import Probe, Progress, Replicate, Snapshot
+from conveyor_raft.core.quorum import quorum_index
+from conveyor_raft.core.replica import Replica
+from conveyor_raft.core.types import EntryKind, LogId, LogIndex, NodeId, RaftRole
+from conveyor_raft.errors import InvariantViolation
+
+
+class Leader:
+    """What the followers have, and when the next heartbeat is due."""
+
+    __slots__ = ("_first_index", "deadline_ms", "leader_id", "progress", "snapshots")
+
+    role = RaftRole.LEADER
+
+    def __init__(self, replica: Replica) -> None:
+        """Append the entry that begins the term; what the followers have is not known yet."""
+        self.leader_id = replica.identity.node_id
+        self._first_index = LogIndex(replica.log.last_index + 1)
+        self.progress = {
+            peer: Progress(session, self._first_index)
+            for session, peer in enumerate(replica.peers, 1)
+        }
+        self.snapshots: list[SnapshotSend] = []
+        self.deadline_ms = replica.now_ms + replica.options.heartbeat_interval_ms
+        self._append(replica, EntryKind.NOOP, [b""], replica.timestamp_ms())
+        replica.counters["elections_won"] += 1
+
+    def has_room(self, replica: Replica, entries: int, size: int) -> bool:
+        """Whether a proposal still fits into what may be on its way; an empty way takes any."""
+        log, applied, options = replica.log, replica.applied_index, replica.options
+        waiting = log.last_index - applied
+        return waiting == 0 or (
+            waiting + entries <= options.max_uncommitted_entries
+            and log.bytes_after(applied) + size <= options.max_uncommitted_bytes
+        )
+
+    def propose(self, replica: Replica, payloads: Sequence[bytes], wall_ms: int) -> None:
+        """Append commands, as few frames as the batch limit allows, all with one timestamp."""
+        timestamp_ms = replica.timestamp_ms(wall_ms)
+        limit = replica.options.max_batch_bytes
+        batch: list[bytes] = []
+        size = FRAME_OVERHEAD_BYTES
+        for payload in payloads:
+            added = len(payload) + LENGTH_BYTES
+            if batch and size + added > limit:
+                self._append(replica, EntryKind.COMMAND, batch, timestamp_ms)
+                batch, size = [], FRAME_OVERHEAD_BYTES
+            batch.append(payload)
+            size += added
+        self._append(replica, EntryKind.COMMAND, batch, timestamp_ms)
+
+    def on_deadline(self, replica: Replica) -> None:
+        """Tell every follower that the leader is alive."""
+        self.deadline_ms = replica.now_ms + replica.options.heartbeat_interval_ms
+        for peer, progress in self.progress.items():
+            commit = min(progress.match, replica.commit_index)
+            replica.send(peer, Heartbeat(progress.session, commit))
+
+    def on_ack(self, replica: Replica, message: Message, ack: AppendAck) -> None:
+        """A follower has stored entries: count them."""
+        progress = self._progress_of(replica, message, ack.session)
+        if progress is None:
+            return
+        if ack.match > replica.log.last_index:
+            replica.counters["malformed"] += 1
+            return
+        if progress.acknowledge(ack.match):
+            self.count_copies(replica)
+
+    def on_conflict(self, replica: Replica, message: Message, conflict: AppendConflict) -> None:
+        """A follower's log differs: go back to where it may agree."""
+        progress = self._progress_of(replica, message, conflict.session)
+        if progress is not None:
+            progress.backtrack(conflict, replica.log.last_of_term(conflict.conflict_term))
+
+    def on_heartbeat_reply(self, replica: Replica, message: Message, reply: HeartbeatReply) -> None:
+        """A follower is there: go on where silence had stopped the stream.
+
+        If everything was sent and not everything is acknowledged, an empty message behind the last
+        one asks whether it all arrived; if not, the conflict that it meets brings it to light.
+        """
+        progress = self._progress_of(replica, message, reply.session)
+        if progress is None:
+            return
+        state = progress.state
+        if isinstance(state, Probe):
+            state.waiting = False
+        elif isinstance(state, Replicate) and progress.match < progress.next - 1:
+            prev_index = LogIndex(progress.next - 1)
+            self._send_append(replica, message.sender, progress, prev_index, [])
+
+    def on_snapshot_sent(
+        self, replica: Replica, peer: NodeId, session: int, *, delivered: bool
+    ) -> None:
+        """The stream has ended; look from its end on, or where the follower was before."""
+        progress = self.progress.get(peer)
+        if progress is None or progress.session != session:
+            return
+        state = progress.state
+        if isinstance(state, Snapshot):
+            behind = LogIndex(state.index + 1) if delivered else LogIndex(progress.match + 1)
+            progress.search(behind, waiting=True)
+
+    def on_peer(self, peer: NodeId, *, up: bool) -> None:
+        """A lost connection may have lost messages: look again; a new one need not wait."""
+        progress = self.progress.get(peer)
+        if progress is None:
+            return
+        if isinstance(progress.state, Replicate) and not up:
+            progress.search(LogIndex(progress.match + 1), waiting=True)
+        elif isinstance(progress.state, Probe) and up:
+            progress.state.waiting = False
+
+    def count_copies(self, replica: Replica) -> None:
+        """Commit what a majority has stored, if it reaches into this leader's own term."""
+        membership = replica.membership
+        if membership is None:
+            raise InvariantViolation("a leader has no configuration")
+        stored = quorum_index(
+            [
+                replica.ledger.durable_index
+                if voter == self.leader_id
+                else self.progress[voter].match
+                for voter in membership.voters
+            ]
+        )
+        if stored >= self._first_index and stored > replica.commit_index:
+            replica.commit_to(stored)
+
+    def replicate(self, replica: Replica) -> None:
+        """Send every follower what it may get now."""
+        last = replica.log.last_index
+        for peer, progress in self.progress.items():
+            state = progress.state
+            if isinstance(state, Probe):
+                if not state.waiting:
+                    state.waiting = True
+                    self._send_next(replica, peer, progress)
+            elif isinstance(state, Replicate):
+                while progress.next <= last and not state.full(replica.options):
+                    if not self._send_next(replica, peer, progress):
+                        break
+
+    def _send_next(self, replica: Replica, peer: NodeId, progress: Progress) -> bool:
+        """Send the next entries, or have a snapshot sent if they are gone; tell which."""
+        log = replica.log
+        if progress.next <= log.base.index:
+            self._send_snapshot(replica, peer, progress)
+            return False
+        frames = log.frames(progress.next, log.last_index, replica.options.max_batch_bytes)
+        self._send_append(replica, peer, progress, LogIndex(progress.next - 1), frames)
+        if frames and isinstance(progress.state, Replicate):
+            progress.next = LogIndex(frames[-1].last_index + 1)
+            progress.state.add(frames[-1].last_index, sum(frame.size for frame in frames))
+        return True
+
+    @staticmethod
+    def _send_append(
+        replica: Replica,
+        peer: NodeId,
+        progress: Progress,
+        prev_index: LogIndex,
+        frames: Sequence[Frame],
+    ) -> None:
+        prev_term = replica.log.term_at(prev_index)
+        if prev_term is None:
+            raise InvariantViolation(f"nothing is known of entry {prev_index} in {replica.log}")
+        prev = LogId(prev_index, prev_term)
+        commit = replica.commit_index
+        replica.send(peer, AppendEntries(progress.session, prev, commit, tuple(frames)))
+
+    def _send_snapshot(self, replica: Replica, peer: NodeId, progress: Progress) -> None:
+        meta = replica.snapshot
+        if meta is None:
+            raise InvariantViolation(
+                f"the log begins at {replica.log.first_index} without snapshot"
+            )
+        progress.state = Snapshot(meta.index)
+        message = replica.envelope(peer, InstallSnapshot(progress.session, meta))
+        self.snapshots.append(SnapshotSend(peer, meta, progress.session, message))
+        replica.counters["snapshots_sent"] += 1
+
+    def _progress_of(self, replica: Replica, message: Message, session: int) -> Progress | None:
+        progress = self.progress.get(message.sender)
+        if progress is None or progress.session != session:
+            replica.counters["stale"] += 1
+            return None
+        return progress
+
+    @staticmethod
+    def _append(
+        replica: Replica, kind: EntryKind, payloads: Sequence[bytes], timestamp_ms: int
+    ) -> None:
+        first = LogIndex(replica.log.last_index + 1)
+        replica.append(Frame.build(first, replica.term, timestamp_ms, kind, payloads))

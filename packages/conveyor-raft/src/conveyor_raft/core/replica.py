@@ -1,0 +1,237 @@
+"""What a node is in any role: its term and vote, its log, what is committed, what goes out.
+
+The role objects (`follower`, `candidate`, `leader`) hold only what their role needs and work on the
+one `Replica` of their node. Everything that changes the hard state or the log passes through here,
+so memory and the pending write cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from conveyor_raft.core.durability import WriteLedger
+from conveyor_raft.core.frames import Frame
+from conveyor_raft.core.loading import LoadedState, retained_log
+from conveyor_raft.core.log import RaftLog
+from conveyor_raft.core.membership import Membership, MembershipHistory
+from conveyor_raft.core.messages import Body, Message, SnapshotMeta
+from conveyor_raft.core.options import CoreOptions
+from conveyor_raft.core.types import (
+    EntryKind,
+    HardState,
+    Identity,
+    LogIndex,
+    NodeId,
+    RandomSource,
+    Term,
+)
+from conveyor_raft.errors import InvariantViolation
+
+
+class Replica:
+    """The part of a node that outlives its roles. `now_ms` is the time of the current batch."""
+
+    __slots__ = (
+        "_install_write",
+        "applied_index",
+        "commit_index",
+        "configurations",
+        "counters",
+        "identity",
+        "installing",
+        "ledger",
+        "log",
+        "messages",
+        "messages_after",
+        "now_ms",
+        "options",
+        "random",
+        "snapshot",
+        "term",
+        "voted_for",
+    )
+
+    def __init__(
+        self,
+        identity: Identity,
+        options: CoreOptions,
+        random: RandomSource,
+        loaded: LoadedState,
+        now_ms: int,
+    ) -> None:
+        """Continue from what the disk remembers."""
+        self.identity = identity
+        self.options = options
+        self.random = random
+        self.now_ms = now_ms
+        self.term, self.voted_for = loaded.hard_state
+        self.snapshot = loaded.snapshot
+        self.log: RaftLog = retained_log(loaded)
+        self.ledger = WriteLedger(self.log.last_index)
+        self.configurations = MembershipHistory()
+        if self.snapshot is not None:
+            self.configurations.append(self.snapshot.index, self.snapshot.membership)
+        start = LogIndex(0) if self.snapshot is None else self.snapshot.index
+        if self.log.last_index > start:
+            for frame in self.log.frames(LogIndex(start + 1), self.log.last_index):
+                self._activate(frame)
+        self.commit_index = self.applied_index = start
+        self.installing: SnapshotMeta | None = None
+        self._install_write: int | None = None
+        self.messages: list[Message] = []
+        self.messages_after: list[tuple[int, Message]] = []
+        self.counters: Counter[str] = Counter()
+
+    @property
+    def membership(self) -> Membership | None:
+        """The configuration in force."""
+        return self.configurations.active
+
+    @property
+    def is_voter(self) -> bool:
+        """Whether this node may campaign."""
+        membership = self.configurations.active
+        return membership is not None and membership.get(self.identity.node_id) is not None
+
+    @property
+    def peers(self) -> Sequence[NodeId]:
+        """The other members, in the order of their ids."""
+        membership = self.configurations.active
+        own = self.identity.node_id
+        return () if membership is None else [node for node in membership.voters if node != own]
+
+    def adopt(self, term: Term, voted_for: NodeId | None) -> None:
+        """Enter a term, or vote in the current one; both become durable in one write."""
+        if term < self.term or (term == self.term and self.voted_for not in {None, voted_for}):
+            raise InvariantViolation(
+                f"term {term} with vote {voted_for} must not replace term {self.term} with vote"
+                f" {self.voted_for}"
+            )
+        if (term, voted_for) != (self.term, self.voted_for):
+            self.term, self.voted_for = term, voted_for
+            self.ledger.set_hard_state(HardState(term, voted_for))
+
+    def append(self, frame: Frame) -> None:
+        """Add a frame to the log, and to the pending write."""
+        self.log.append(frame)
+        self.ledger.append(frame)
+        self._activate(frame)
+
+    def truncate_from(self, index: LogIndex) -> None:
+        """Cut off entries that a leader has replaced; a committed one never is."""
+        if index <= self.commit_index:
+            raise InvariantViolation(
+                f"a leader of term {self.term} replaces entry {index}, committed up to"
+                f" {self.commit_index}"
+            )
+        self.log.truncate_from(index)
+        self.ledger.truncate_from(index)
+        self.configurations.truncate_from(index)
+        self.counters["truncations"] += 1
+
+    def install(self, meta: SnapshotMeta) -> None:
+        """Let a snapshot take the place of the log up to it; keep what provably follows it."""
+        if self.log.contains(meta.last_id):
+            self.ledger.install(meta, drop_log=False)
+            self.log.compact(meta.index)
+            self.configurations.compact(meta.index)
+        else:
+            self.ledger.install(meta, drop_log=True)
+            self.log = RaftLog(meta.last_id)
+            self.configurations = MembershipHistory([(meta.index, meta.membership)])
+        self.snapshot = self.installing = meta
+        self._install_write = self.ledger.barrier()
+        self.commit_index = meta.index
+        self.counters["snapshots_installed"] += 1
+
+    def next_install(self) -> SnapshotMeta | None:
+        """Return, once, the accepted snapshot after it has become durable."""
+        if self._install_write is None or not self.ledger.is_durable(self._install_write):
+            return None
+        self._install_write = None
+        return self.installing
+
+    def installed(self, meta: SnapshotMeta) -> None:
+        """The state machine has been restored from an accepted snapshot."""
+        self.applied_index = meta.index
+        if self.installing == meta:
+            self.installing = None
+
+    @property
+    def snapshot_due(self) -> bool:
+        """Whether enough was applied since the last snapshot for a new one."""
+        start = LogIndex(0) if self.snapshot is None else self.snapshot.index
+        options = self.options
+        return self.applied_index > start and (
+            self.applied_index - start >= options.snapshot_interval_entries
+            or self.log.bytes_after(start) - self.log.bytes_after(self.applied_index)
+            >= options.snapshot_interval_bytes
+        )
+
+    def compact(self) -> LogIndex | None:
+        """Forget the log behind the snapshot, but for the trail; return how far it went."""
+        if self.snapshot is None:
+            return None
+        end = self.snapshot.index
+        before = self.log.base.index
+        self.log.compact(LogIndex(end - self.options.snapshot_trailing_entries))
+        trail = self.log.bytes_after(self.log.base.index) - self.log.bytes_after(end)
+        if trail > self.options.snapshot_trailing_bytes:
+            self.log.compact(end)
+        self.configurations.compact(end)
+        return self.log.base.index if self.log.base.index > before else None
+
+    def commit_to(self, index: LogIndex) -> None:
+        """Everything up to the index is committed."""
+        if not self.commit_index <= index <= self.log.last_index:
+            raise InvariantViolation(
+                f"commit index {index} does not follow {self.commit_index} in a log that is"
+                f" {self.log}"
+            )
+        self.commit_index = index
+
+    def send(self, to: NodeId, body: Body) -> None:
+        """Have a message leave at once."""
+        self.messages.append(self.envelope(to, body))
+
+    def send_after(self, write_id: int, to: NodeId, body: Body) -> None:
+        """Have a message leave when the write is durable; at once if there is none (0)."""
+        if write_id:
+            self.messages_after.append((write_id, self.envelope(to, body)))
+        else:
+            self.send(to, body)
+
+    def promise(self, to: NodeId, body: Body) -> None:
+        """Have a message leave when everything that this node knows now is durable."""
+        self.send_after(self.ledger.barrier(), to, body)
+
+    def reveal_term(self, to: NodeId, body: Body) -> None:
+        """Have a message leave that promises nothing but the term of its envelope."""
+        self.send_after(self.ledger.term_barrier(), to, body)
+
+    def election_deadline(self) -> int | None:
+        """Draw when to campaign; a node outside the configuration never does."""
+        if not self.is_voter:
+            return None
+        options = self.options
+        return self.now_ms + self.random.randint(
+            options.election_timeout_min_ms, options.election_timeout_max_ms
+        )
+
+    def timestamp_ms(self, wall_ms: int = 0) -> int:
+        """Return a timestamp for a new entry: the wall time, but never before the last entry's."""
+        last = self.log.last_timestamp_ms
+        if last is None:
+            last = self.snapshot.timestamp_ms if self.snapshot is not None else 0
+        return max(wall_ms, last)
+
+    def envelope(self, to: NodeId, body: Body) -> Message:
+        """Address a body to another node, in the current term."""
+        cluster_id, node_id, incarnation = self.identity
+        return Message(cluster_id, node_id, incarnation, to, self.term, body)
+
+    def _activate(self, frame: Frame) -> None:
+        if frame.kind is EntryKind.CONFIG:
+            for entry in frame.entries():
+                self.configurations.append(entry.index, Membership.decode(entry.payload))
