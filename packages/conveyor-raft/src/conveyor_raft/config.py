@@ -43,6 +43,8 @@ class RaftConfig(BaseModel):
     snapshot_interval_entries: int = Field(default=10_000, ge=1)
     snapshot_trailing_entries: int = Field(default=1_000, ge=0)
     """Entries kept in the log behind a snapshot, for followers that are only a little late."""
+    snapshot_interval_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    snapshot_trailing_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
     snapshot_chunk_bytes: int = Field(default=256 * 1024, ge=1024, le=4 * 1024 * 1024)
 
     max_payload_bytes: int = Field(default=1024 * 1024, ge=1, le=8 * 1024 * 1024)
@@ -50,6 +52,7 @@ class RaftConfig(BaseModel):
     """Entry bytes in one message to a peer; a single larger entry still travels, alone."""
     max_inflight_messages: int = Field(default=4, ge=1, le=256)
     """Unanswered messages with entries per peer."""
+    max_inflight_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     max_uncommitted_entries: int = Field(default=65_536, ge=1)
     max_uncommitted_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     outbox_bytes_max: int = Field(default=16 * 1024 * 1024, ge=1024)
@@ -77,4 +80,5 @@ class RaftConfig(BaseModel):
 
     def core_options(self) -> CoreOptions:
         """Return the part that the algorithm itself needs, as a plain dataclass."""
-        raise AssertionError
+        names = CoreOptions.__dataclass_fields__.keys() & type(self).model_fields.keys()
+        return CoreOptions(**{name: getattr(self, name) for name in names})

@@ -2,8 +2,8 @@
 
 What for: SQLite ends the recovery of its write-ahead log at the first damaged frame and silently
 drops what follows. A voter that lost acknowledged entries that way could vote a committed entry out
-of existence. So the vote never goes through SQLite, and beside it stands the *seal*: an index and
-term that surely were durable once. A log that ends below the seal has lost something.
+of existence. So the vote never goes through SQLite, and beside it stands the *seal*: an index that
+surely was durable once. A log that ends below the seal has lost something.
 
 Rules kept:
 
@@ -29,9 +29,10 @@ from pathlib import Path
 from conveyor_raft.errors import Corrupt, Failed
 
 _MAGIC = b"CVHARD01"
-_LAYOUT = struct.Struct("<8sQQ16sQqQQ")
+_LAYOUT = struct.Struct("<8sQQ16sQqQ")
 _SIZE = 4096
 _NOBODY = -1
+_flush = getattr(os, "fdatasync", os.fsync)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,6 @@ class HardRecord:
     term: int = 0
     voted_for: int | None = None
     seal_index: int = 0
-    seal_term: int = 0
 
 
 def _pack(generation: int, record: HardRecord) -> bytes:
@@ -55,7 +55,6 @@ def _pack(generation: int, record: HardRecord) -> bytes:
         record.term,
         _NOBODY if record.voted_for is None else record.voted_for,
         record.seal_index,
-        record.seal_term,
     )
     return (head + hashlib.sha256(head).digest()).ljust(_SIZE, b"\xa5")
 
@@ -64,13 +63,11 @@ def _unpack(data: bytes) -> tuple[int, HardRecord] | None:
     head, digest = data[: _LAYOUT.size], data[_LAYOUT.size : _LAYOUT.size + 32]
     if len(head) < _LAYOUT.size or hashlib.sha256(head).digest() != digest:
         return None
-    magic, generation, node_id, incarnation, term, vote, seal_index, seal_term = _LAYOUT.unpack(
-        head
-    )
+    magic, generation, node_id, incarnation, term, vote, seal_index = _LAYOUT.unpack(head)
     if magic != _MAGIC:
         return None
     voted_for = None if vote == _NOBODY else vote
-    return generation, HardRecord(node_id, incarnation, term, voted_for, seal_index, seal_term)
+    return generation, HardRecord(node_id, incarnation, term, voted_for, seal_index)
 
 
 class HardStateFiles:
@@ -122,7 +119,7 @@ class HardStateFiles:
         handle = self._handles[self._generation % 2]
         try:
             os.pwrite(handle, _pack(self._generation, record), 0)
-            os.fdatasync(handle)
+            _flush(handle)
         except OSError as error:
             raise Failed(f"cannot write the vote to {self._directory}: {error}") from error
 
