@@ -12,6 +12,7 @@ from conveyor_grpc.errors import (
     BusyError,
     ConflictError,
     ControlError,
+    FellBehindError,
     FencedError,
     InvalidRequestError,
     NotFoundError,
@@ -22,6 +23,7 @@ from conveyor_grpc.errors import (
     UnknownOutcomeError,
 )
 from conveyor_raft import errors as raft
+from conveyor_registry import errors as registry
 from conveyor_registry.model.problem import DocumentRefused, Problem
 
 
@@ -72,6 +74,11 @@ _FOREIGN: dict[type[BaseException], Callable[[Any], ControlError]] = {
     raft.NodeStopped: lambda error: NotReadyError(str(error), retry_safe=False),
     raft.CommandRejected: _rejected,
     raft.UnknownOutcome: lambda error: UnknownOutcomeError(str(error)),
+    registry.NotRegistered: lambda error: NotFoundError(str(error)),
+    registry.InvalidRegistration: lambda error: InvalidRequestError(str(error)),
+    registry.Contended: lambda error: BusyError(str(error)),
+    registry.WatchOverflow: lambda error: FellBehindError(str(error)),
+    registry.TooManyWatchers: lambda error: BusyError(str(error), retry_after_s=1.0),
     DocumentRefused: _documents,
     ValidationError: _validation,
 }

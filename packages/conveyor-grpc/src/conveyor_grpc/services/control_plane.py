@@ -15,7 +15,6 @@ from typing import Protocol
 from conveyor_grpc.errors import NotLeaderError, NotReadyError
 from conveyor_grpc.services.counters import CountersBook
 from conveyor_grpc.services.feed import StateFeed
-from conveyor_raft.node import RaftNode
 from conveyor_raft.machines.router import (
     Outcome,
     PositionCommit,
@@ -23,6 +22,7 @@ from conveyor_raft.machines.router import (
     RouterCommand,
     RouterState,
 )
+from conveyor_raft.node import RaftNode
 
 RouterNode = RaftNode[RouterCommand, Outcome, RouterState]
 

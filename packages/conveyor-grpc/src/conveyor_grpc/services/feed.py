@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 
-from conveyor_raft.node import RaftNode
 from conveyor_raft.machines.router import Outcome, RouterCommand, RouterState
+from conveyor_raft.node import RaftNode
 
 TABLE_PAUSE_S = 0.1
 

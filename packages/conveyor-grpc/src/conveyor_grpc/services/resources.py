@@ -98,7 +98,9 @@ LISTINGS: dict[str, Callable[[RouterState, ControlPlane], Iterable[wire.Resource
 }
 
 
-def listed(state: RouterState, plane: ControlPlane, kind: str, namespace: str) -> list[wire.Resource]:
+def listed(
+    state: RouterState, plane: ControlPlane, kind: str, namespace: str
+) -> list[wire.Resource]:
     """Return all resources of a kind (in a namespace, if it is not empty), sorted.
 
     Raises:
@@ -117,7 +119,9 @@ def listed(state: RouterState, plane: ControlPlane, kind: str, namespace: str) -
     return sorted(resources, key=lambda resource: (resource.namespace, resource.name))
 
 
-def found(state: RouterState, plane: ControlPlane, kind: str, namespace: str, name: str) -> wire.Resource:
+def found(
+    state: RouterState, plane: ControlPlane, kind: str, namespace: str, name: str
+) -> wire.Resource:
     """Return one resource; a service or sidecar is found in any namespace if none is given.
 
     Raises:

@@ -72,7 +72,7 @@ class RouterAdminServicer(_Servicer):
                 changes = (await self._plane.node.state()).changes_since(seen)
                 if changes is None:
                     raise FellBehindError(
-                        f"the changes since revision {seen} are no longer kept; list, then watch again"
+                        f"changes since revision {seen} are no longer kept; list, then watch again"
                     )
                 for change in changes:
                     seen = change.revision
