@@ -86,8 +86,13 @@ class _Builder:
         try:
             return next(self._events)
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
+            mark: Any = error.problem_mark or error.context_mark
             reason = " ".join(str(p) for p in (error.context, error.problem) if p)
+            if (
+                self._text.splitlines()[mark.line : mark.line + 1]
+                and "\t" in (self._text.splitlines()[mark.line][: mark.column + 1])
+            ):
+                reason += "; indent with blanks, not with tabs"
             raise self._refuse(mark, reason) from None
         except yaml.reader.ReaderError as error:
             position = error.position if isinstance(error.position, int) else 0
@@ -127,7 +132,7 @@ class _Builder:
         self._nodes += 1
         if self._nodes > NODES_MAX:
             raise self._refuse(mark, f"more than {NODES_MAX} values")
-        if len(path) > DEPTH_MAX:
+        if len(path) >= DEPTH_MAX and not isinstance(event, yaml.ScalarEvent):
             raise self._refuse(mark, f"nested deeper than {DEPTH_MAX}")
         if isinstance(event, yaml.AliasEvent):
             raise self._refuse(mark, f"aliases (*{event.anchor}) are not read; write the value out")

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from conveyor_registry.model.document import Absent, Config, Document
-from conveyor_registry.model.names import NAME_PATTERN, Name
+from conveyor_registry.model.names import NAME_PATTERN, Name, is_name
 from conveyor_registry.model.policies import (
     BATCH_DEFAULT,
     TIMEOUT_DEFAULT_MS,
@@ -240,9 +240,8 @@ def expand(spec: Any) -> Any:
     stages = spec.get("stages")
     if spec.get("edges") is None and isinstance(stages, list | tuple):
         ids = [_id_of(stage) for stage in stages]
-        if None in ids:
-            spec["edges"] = []
-        else:
+        spec["edges"] = []
+        if all(isinstance(stage, str) and is_name(stage) for stage in ids):
             spec["edges"] = [{"from": a, "to": b} for a, b in pairwise(ids)]
     return spec
 

@@ -29,9 +29,9 @@ EXACTLY_ONCE_REFUSED = (
 
 def check(pipeline: Pipeline) -> list[Problem]:
     """All that is wrong with the document by itself."""
-    problems = [*_check_ids(pipeline), *_check_edges(pipeline)]
-    graph = Graph.of(pipeline)
-    problems += _check_shape(pipeline, graph)
+    problems = list(_check_ids(pipeline))
+    if not problems:
+        problems = [*_check_edges(pipeline), *_check_shape(pipeline, Graph.of(pipeline))]
     if pipeline.delivery is Delivery.EXACTLY_ONCE:
         problems.append(Problem.error(("spec", "delivery"), EXACTLY_ONCE_REFUSED))
     size = len(pipeline.canonical())
