@@ -264,7 +264,7 @@ class PurgePipeline(RouterCommand):
 
 
 class EnablePipeline(RouterCommand):
-    """Let a pipeline run; a failed one gets another chance."""
+    """Let a pipeline run; one that failed or completed is looked at again."""
 
     kind: Literal["enable_pipeline"] = "enable_pipeline"
     pipeline_id: Id

@@ -108,7 +108,7 @@ def create_pipeline(state: RouterState, command: CreatePipeline, moment: Moment)
 
 
 def update_pipeline(state: RouterState, command: UpdatePipeline, moment: Moment) -> Outcome:
-    """Replace the document; a failed pipeline gets another chance with the new one."""
+    """Replace the document; a pipeline that failed or completed is looked at again with it."""
     old = _alive(state, command.pipeline_id)
     if command.expected_version and command.expected_version != old.version:
         raise CommandRejected(
@@ -288,7 +288,8 @@ def _numbered(
 
 
 def _another_chance(pipeline: PipelineRecord, moment: Moment) -> PipelineRecord:
-    if pipeline.phase is not PipelinePhase.FAILED:
+    """What had ended is looked at again, because somebody asked for it."""
+    if pipeline.phase not in (PipelinePhase.FAILED, PipelinePhase.COMPLETED):
         return pipeline
     return replace(
         pipeline, phase=PipelinePhase.PENDING, reason="", phase_since_ms=moment.timestamp_ms
