@@ -122,6 +122,10 @@ class NodeStopped(RaftError):
         self.reason = reason
 
 
+class ListenError(RaftError):
+    """The node cannot listen where it was told to."""
+
+
 class FormationError(RaftError):
     """The cluster cannot be formed, or joined, with what this node was told."""
 

@@ -18,9 +18,9 @@ from typing import Generic, Protocol, TypeVar
 
 C = TypeVar("C")
 """The type of the commands."""
-R = TypeVar("R", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
 """The type of the results."""
-S = TypeVar("S", covariant=True)
+S_co = TypeVar("S_co", covariant=True)
 """The type of the state that readers see."""
 
 
@@ -38,13 +38,13 @@ class Entry(Generic[C]):
     command: C
 
 
-class StateMachine(Protocol[C, R, S]):
+class StateMachine(Protocol[C, R_co, S_co]):
     """Deterministic, synchronous, single-threaded: it lives on the node's event loop.
 
     The state machine belongs to the node from the moment it is handed over.
     """
 
-    def apply(self, entry: Entry[C]) -> R:
+    def apply(self, entry: Entry[C]) -> R_co:
         """Change the state and return the result for the proposer.
 
         Raise `CommandRejected` before changing anything to refuse the command: the proposer gets
@@ -70,6 +70,6 @@ class StateMachine(Protocol[C, R, S]):
         ...
 
     @property
-    def state(self) -> S:
+    def state(self) -> S_co:
         """The current state, for readers; they must not change it."""
         ...

@@ -1,0 +1,130 @@
+"""`RaftTransportService`: the receiving half of the gRPC transport.
+
+Rules kept: a stream says in its first message who speaks, to whom, and in which cluster, and is
+refused with a status that says what is wrong before anything else of it is read. A snapshot is kept
+in memory while it arrives, so its announced size is bounded and one is received at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import grpc
+
+from conveyor_raft.core.messages import InstallSnapshot
+from conveyor_raft.errors import Corrupt, RaftError
+from conveyor_raft.transport.base import Receiver
+from conveyor_raft.transport.codec import (
+    PROTOCOL_VERSION,
+    decode_message,
+    decode_traces,
+    encode_answer,
+)
+from conveyor_raft.wire import raft_pb2 as pb
+from conveyor_raft.wire import raft_pb2_grpc
+
+_SNAPSHOT_BYTES_MAX = 1024 * 1024 * 1024
+
+_Exchange = grpc.aio.ServicerContext[pb.Packet, pb.Welcome]
+_Snapshot = grpc.aio.ServicerContext[pb.SnapshotChunk, pb.SnapshotReceipt]
+_Hello = grpc.aio.ServicerContext[pb.HelloRequest, pb.HelloReply]
+
+
+class RaftTransportService(raft_pb2_grpc.RaftServicer):
+    """Serves the raft port of one node; register it on a `grpc.aio` server."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._receiving = asyncio.Lock()
+        self.counters: Counter[str] = Counter()
+
+    async def Hello(self, request: pb.HelloRequest, context: _Hello) -> pb.HelloReply:  # noqa: N802
+        """Say who this node is."""
+        return encode_answer(self._receiver.hello())
+
+    async def Exchange(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.Packet], context: _Exchange
+    ) -> AsyncIterator[pb.Welcome]:
+        """Take the messages of one peer for as long as it keeps the stream."""
+        packets = aiter(request_iterator)
+        first = await anext(packets, pb.Packet())
+        greeting = first.greeting
+        if problem := self._problem(greeting):
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, problem)
+        identity = self._receiver.identity()
+        assert identity is not None
+        yield pb.Welcome(node_id=identity.node_id, incarnation=identity.incarnation)
+        receiver, counters = self._receiver, self.counters
+        async for packet in packets:
+            try:
+                messages = [decode_message(wire, greeting) for wire in packet.messages]
+            except Corrupt as error:
+                counters["refused_corrupt"] += 1
+                await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
+            traces = [trace for wire in packet.messages for trace in decode_traces(wire)]
+            counters["messages_received"] += len(messages)
+            receiver.receive(messages, traces)
+
+    async def SendSnapshot(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.SnapshotChunk], context: _Snapshot
+    ) -> pb.SnapshotReceipt:
+        """Take one whole snapshot."""
+        chunks = aiter(request_iterator)
+        header = (await anext(chunks, pb.SnapshotChunk())).header
+        if problem := self._problem(header.greeting):
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, problem)
+        if header.size > _SNAPSHOT_BYTES_MAX:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"the snapshot has {header.size} bytes, at most {_SNAPSHOT_BYTES_MAX} are taken",
+            )
+        if self._receiving.locked():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "another snapshot is arriving")
+        async with self._receiving:
+            data = bytearray()
+            digest = b""
+            async for chunk in chunks:
+                data += chunk.data
+                digest = chunk.digest
+                if len(data) > header.size:
+                    break
+            if len(data) != header.size or hashlib.sha256(data).digest() != digest:
+                self.counters["refused_corrupt"] += 1
+                await context.abort(grpc.StatusCode.DATA_LOSS, "the snapshot arrived damaged")
+            try:
+                message = decode_message(header.message, header.greeting)
+                if not isinstance(message.body, InstallSnapshot):
+                    raise Corrupt("the header announces no snapshot")
+                await self._receiver.receive_snapshot(message, bytes(data))
+            except RaftError as error:
+                await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        self.counters["snapshots_received"] += 1
+        return pb.SnapshotReceipt()
+
+    def _problem(self, greeting: pb.Greeting) -> str:
+        """Return why this stream is refused, or nothing."""
+        identity = self._receiver.identity()
+        if identity is None:
+            return "this node has no cluster yet"
+        if greeting.protocol != PROTOCOL_VERSION:
+            self.counters["refused_protocol"] += 1
+            return (
+                f"this node speaks version {PROTOCOL_VERSION} of the protocol,"
+                f" not {greeting.protocol}"
+            )
+        if greeting.cluster_id != identity.cluster_id:
+            self.counters["refused_foreign"] += 1
+            return (
+                f"this is node {identity.node_id} of the cluster {identity.cluster_id.hex()[:12]},"
+                f" not of {greeting.cluster_id.hex()[:12]}"
+            )
+        if greeting.to != identity.node_id:
+            self.counters["refused_addressee"] += 1
+            return f"this is node {identity.node_id}, not node {greeting.to}"
+        if greeting.sender == identity.node_id:
+            self.counters["refused_sender"] += 1
+            return f"node {greeting.sender} is this node itself; another has the same id"
+        return ""
