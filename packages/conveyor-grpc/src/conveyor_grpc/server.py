@@ -74,7 +74,7 @@ class Server:
         self._extra = tuple(extra_interceptors)
         self._services: list[str] = []
         self._health = health.aio.HealthServicer()
-        self._port = 0
+        self._port: int | None = None
         self._server: grpc.aio.Server | None = None
 
     def open(self) -> grpc.aio.Server:
@@ -94,24 +94,19 @@ class Server:
         self._services.extend(names)
 
     @property
-    def port(self) -> int:
-        """The bound port."""
-        return self._port
-
-    @property
     def address(self) -> str:
-        """The bound address, `host:port`."""
+        """The bound address, `host:port`; before `bind` the one to bind."""
+        if self._port is None:
+            return self._listen_address
         return f"{self._listen_address.rpartition(':')[0]}:{self._port}"
 
-    async def start(self) -> None:
-        """Bind and serve. Readiness starts as not serving.
+    async def bind(self) -> str:
+        """Take the port, so that others can be told the address before services are added.
 
         Raises:
             ListenError: the address is taken, or not one of this machine's.
         """
         server = self.open()
-        reflected = [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME]
-        reflection.enable_server_reflection(reflected, server)
         try:
             if self.options.credentials is None:
                 self._port = server.add_insecure_port(self._listen_address)
@@ -124,6 +119,15 @@ class Server:
                 " or the address is not one of this machine's; stop the other process or choose"
                 " another address"
             ) from error
+        return self.address
+
+    async def start(self) -> None:
+        """Serve, after `bind` if that was not done. Readiness starts as not serving."""
+        if self._port is None:
+            await self.bind()
+        server = self.open()
+        reflected = [*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(reflected, server)
         await self.set_ready(False)
         await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         await server.start()

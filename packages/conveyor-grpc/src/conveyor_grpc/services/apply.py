@@ -26,10 +26,10 @@ from conveyor_raft.machines.router import (
     PipelinePhase,
     RouterCommand,
     RouterState,
-    ServiceRecord,
     SingleCommand,
 )
 from conveyor_registry import model
+from conveyor_registry.core.matching import Matcher
 
 DOCUMENTS_MAX = 1_024
 
@@ -47,21 +47,6 @@ class _Candidate:
     def refused(self) -> bool:
         """Whether an error was found."""
         return bool(model.errors_of(self.problems))
-
-
-def offer_view(record: ServiceRecord) -> model.ServiceOffer:
-    """Return what validation asks of a registered service."""
-    return model.ServiceOffer(
-        kind=model.ServiceKind(record.service_type.value),
-        name=record.service_name,
-        namespace=record.namespace,
-        labels=record.labels,
-        partitions=record.partitions or ("0",),
-        stable_offsets=record.stable_offsets,
-        bounded=record.bounded,
-        idempotent=record.idempotent,
-        transactional=record.transactional,
-    )
 
 
 class Applier:
@@ -91,6 +76,9 @@ class Applier:
             response = wire.ApplyResponse(revision=state.revision)
             if commands and not request.dry_run:
                 await self._plane.propose(RouterCommand.Batch(commands=tuple(commands)))
+                for candidate in candidates:
+                    if isinstance(candidate.document, model.Pipeline):
+                        self._plane.note_origin(candidate.document.id)
                 state = await self._plane.leader_state()
                 response.applied = True
                 response.revision = state.revision
@@ -177,20 +165,16 @@ def _parse(documents: Sequence[bytes]) -> list[_Candidate]:
 
 def _judge(candidates: Sequence[_Candidate], state: RouterState) -> None:
     """Validate each pipeline beside the other documents of the request and what is recorded."""
-    given = [candidate.document for candidate in candidates]
-    documents = {
-        document.key: document for document in given if isinstance(document, model.ServiceDocument)
-    }
-    for record in state.manifests.values():
-        key = model.DocumentKey(record.kind, record.namespace, record.name)
-        if key not in documents:
-            documents[key] = model.ServiceDocument.parse(record.document)
-    offers = [offer_view(record) for record in state.services.values()]
+    matcher = Matcher(state)
+    given = [c.document for c in candidates if isinstance(c.document, model.ServiceDocument)]
+    documents = {document.key: document for document in (*matcher.documents, *given)}
     for candidate in candidates:
         document = candidate.document
         if not isinstance(document, model.Pipeline):
             continue
-        candidate.problems.extend(model.validate(document, offers, documents.values()))
+        candidate.problems.extend(
+            model.validate(document, matcher.offers(document, given), documents.values())
+        )
         recorded = state.pipelines.get(document.id)
         if recorded is not None and recorded.deleting:
             candidate.problems.append(

@@ -8,9 +8,13 @@ come from what this node has applied, whatever its role.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanContext
 
 from conveyor_grpc.errors import NotLeaderError, NotReadyError
 from conveyor_grpc.services.counters import CountersBook
@@ -23,6 +27,9 @@ from conveyor_raft.machines.router import (
     RouterState,
 )
 from conveyor_raft.node import RaftNode
+from conveyor_registry.liveness import Liveness
+
+ORIGINS_MAX = 1_024
 
 RouterNode = RaftNode[RouterCommand, Outcome, RouterState]
 
@@ -64,17 +71,26 @@ class ControlPlane:
         self.committer = committer
         self.options = options
         self.feed = StateFeed(node)
+        self.liveness = Liveness()
         self.counters = CountersBook()
         self._ready_term: int | None = None
+        self._origins: dict[str, SpanContext] = {}
 
-    def begin_leading(self, term: int, now_ms: int) -> None:
-        """This node leads in `term` and has applied all that was agreed on before."""
-        self.counters.restart(now_ms)
-        self._ready_term = term
+    async def begin_leading(self) -> None:
+        """Catch up with all that was agreed on before, then answer.
+
+        Raises:
+            RaftError: this node does not lead (any more).
+        """
+        await self.node.propose(RouterCommand.Noop(), timeout=self.options.propose_timeout_s)
+        self.liveness.begin(await self.node.state(), self.now_ms())
+        self.counters.restart(self.wall_ms())
+        self._ready_term = self.node.term
 
     def end_leading(self) -> None:
-        """This node leads no more."""
+        """This node leads no more: forget what was heard."""
         self._ready_term = None
+        self.liveness.end()
 
     @property
     def leading(self) -> bool:
@@ -114,6 +130,35 @@ class ControlPlane:
     def member_addresses(self) -> list[str]:
         """Return the client addresses of all routers."""
         return [member.client_address for member in self.node.members if member.client_address]
+
+    def note_origin(self, pipeline_id: str) -> None:
+        """Remember the present trace as the one in which a pipeline was changed."""
+        context = trace.get_current_span().get_span_context()
+        if context.is_valid:
+            self._origins[pipeline_id] = context
+            if len(self._origins) > ORIGINS_MAX:
+                del self._origins[next(iter(self._origins))]
+
+    def take_origin(self, pipeline_id: str) -> SpanContext | None:
+        """Return, once, the trace in which a pipeline was changed."""
+        return self._origins.pop(pipeline_id, None)
+
+    @staticmethod
+    def now_ms() -> int:
+        """Return monotonic milliseconds, the liveness memory's time."""
+        return time.monotonic_ns() // 1_000_000
+
+    @staticmethod
+    def wall_ms() -> int:
+        """Return milliseconds since 1970, the log's time."""
+        return time.time_ns() // 1_000_000
+
+    def heard_ms(self, *, sidecar_id: str = "", service_id: str = "") -> int:
+        """Return the wall time of the last heartbeat of a sidecar or service; 0: none yet."""
+        silent = self.liveness.silent_ms(
+            self.now_ms(), sidecar_id=sidecar_id, service_id=service_id
+        )
+        return 0 if silent is None else self.wall_ms() - silent
 
     async def leader_state(self) -> RouterState:
         """Return the agreed state on the leader; raises as `require_leading`."""

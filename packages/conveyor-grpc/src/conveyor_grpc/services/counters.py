@@ -45,6 +45,10 @@ class SidecarReport:
     dead_letters: Sequence[DeadLetterCount] = ()
     stages: dict[tuple[str, str, int], StageCounters] = field(default_factory=dict)
 
+    def open_of(self, pipeline: str) -> int:
+        """Return how many records of a pipeline the sidecar holds."""
+        return sum(one.open_records for key, one in self.stages.items() if key[0] == pipeline)
+
 
 class CountersBook:
     """The reports of all sidecars, and the past of the boots that are gone."""
@@ -71,8 +75,12 @@ class CountersBook:
         report.revision_applied = heartbeat.revision_applied
         report.load = heartbeat.load
         report.dead_letters = tuple(heartbeat.dead_letters)
-        for counters in heartbeat.stages:
-            key = (counters.pipeline, counters.stage, counters.instance)
+        named = {(one.pipeline, one.stage, one.instance): one for one in heartbeat.stages}
+        for key, ended in report.stages.items():
+            if key not in named:
+                # The stage runs here no more: what it counted stays, what was open is not.
+                ended.open_records = ended.open_bytes = ended.oldest_open_ms = 0
+        for key, counters in named.items():
             if key not in report.stages:
                 if self._held >= REPORTS_MAX:
                     continue

@@ -73,22 +73,29 @@ class StateFeed:
 
     async def run(self) -> None:
         """Follow the node until it stops; then wake all streams so that they end."""
-        loop = asyncio.get_running_loop()
         try:
+            self._take(await self._node.state())
             async for _ in self._node.watch():
-                state = await self._node.state()
-                self.revision.raise_to(state.revision)
-                self._table_revision = state.table_revision
-                if self._publish_later is None and self._table_revision > self.table_revision.value:
-                    if loop.time() < self._quiet_until:
-                        self._publish_later = loop.call_at(self._quiet_until, self._publish)
-                    else:
-                        self._publish()
+                self._take(await self._node.state())
         finally:
-            if self._publish_later is not None:
-                self._publish_later.cancel()
-            self.revision.close()
-            self.table_revision.close()
+            self.close()
+
+    def close(self) -> None:
+        """Wake all streams for the last time."""
+        if self._publish_later is not None:
+            self._publish_later.cancel()
+        self.revision.close()
+        self.table_revision.close()
+
+    def _take(self, state: RouterState) -> None:
+        self.revision.raise_to(state.revision)
+        self._table_revision = state.table_revision
+        if self._publish_later is None and self._table_revision > self.table_revision.value:
+            loop = asyncio.get_running_loop()
+            if loop.time() < self._quiet_until:
+                self._publish_later = loop.call_at(self._quiet_until, self._publish)
+            else:
+                self._publish()
 
     def _publish(self) -> None:
         self._publish_later = None

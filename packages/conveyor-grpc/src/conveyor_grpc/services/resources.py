@@ -62,14 +62,18 @@ def _services(state: RouterState, plane: ControlPlane) -> Iterable[wire.Resource
             kind="Service",
             namespace=record.namespace,
             name=record.service_id,
-            service=service_message(record, plane.service_heard_ms(record)),
+            service=service_message(
+                record, plane.heard_ms(sidecar_id=record.sidecar_id, service_id=record.service_id)
+            ),
         )
 
 
 def _sidecars(state: RouterState, plane: ControlPlane) -> Iterable[wire.Resource]:
     for record in state.sidecars.values():
         report = plane.counters.report(record.sidecar_id)
-        message = sidecar_message(record, last_heartbeat_ms=plane.sidecar_heard_ms(record))
+        message = sidecar_message(
+            record, last_heartbeat_ms=plane.heard_ms(sidecar_id=record.sidecar_id)
+        )
         if report is not None:
             message.revision_applied = report.revision_applied
             message.load = report.load

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from conveyor_grpc.convert.positions import position_message
 from conveyor_grpc.convert.problems import problem_message
 from conveyor_grpc.convert.services import timestamp
 from conveyor_grpc.convert.table import instance_message
 from conveyor_grpc.errors import NotFoundError
-from conveyor_grpc.services.apply import offer_view
 from conveyor_grpc.services.control_plane import ControlPlane
 from conveyor_grpc.services.resources import summary_message
 from conveyor_grpc.wire import admin_pb2 as wire
+from conveyor_grpc.wire.table_pb2 import StageInstance
 from conveyor_raft.machines.router import Change, RouterState, Table
 from conveyor_registry import model
+from conveyor_registry.core.matching import Matcher
+from conveyor_registry.core.tables import table_for
 
 EVENT_KINDS: dict[Table, str] = {
     Table.SERVICES: "Service",
@@ -56,7 +56,12 @@ def cluster_status(plane: ControlPlane, state: RouterState) -> wire.ClusterStatu
         sidecars=len(state.sidecars),
         services=len(state.services),
         pipelines=len(state.pipelines),
-        held_expiries=plane.held_expiries(),
+        held_expiries=[
+            wire.HeldExpiry(
+                sidecar_id=held.sidecar_id, silent_ms=held.silent_ms, reason=held.reason
+            )
+            for held in plane.liveness.held
+        ],
     )
 
 
@@ -75,18 +80,16 @@ def pipeline_status(
         hint = f"; did you mean {close!r}?" if close else ""
         raise NotFoundError(f"there is no pipeline {pipeline_id!r}{hint}")
     pipeline = model.Pipeline.parse(record.manifest)
-    documents = [
-        model.ServiceDocument.parse(manifest.document) for manifest in state.manifests.values()
-    ]
-    offers = [offer_view(service) for service in state.services.values()]
-    problems = model.validate(pipeline, offers, documents)
+    matcher = Matcher(state)
+    problems = model.validate(pipeline, matcher.offers(pipeline), matcher.documents)
+    instances = _instances(state, pipeline_id)
     return wire.PipelineStatusResponse(
         revision=state.revision,
         pipeline=pipeline_id,
         version=record.version,
         summary=summary_message(record),
         stages=[
-            _stage(plane, state, pipeline_id, pipeline.stage(stage))
+            _stage(plane, state, pipeline_id, pipeline.stage(stage), instances)
             for stage in model.Graph.of(pipeline).order()
         ],
         positions=[position_message(position) for position in state.positions_of(pipeline_id)],
@@ -95,8 +98,23 @@ def pipeline_status(
     )
 
 
+def _instances(state: RouterState, pipeline_id: str) -> dict[tuple[str, int], StageInstance]:
+    """Return the messages of all instances of a pipeline: every table that has one has all."""
+    rows = state.instances_of(pipeline_id)
+    if not rows:
+        return {}
+    for pipeline in table_for(state, rows[0].sidecar_id).pipelines:
+        if pipeline.pipeline_id == pipeline_id:
+            return {(one.stage, one.index): instance_message(one) for one in pipeline.instances}
+    return {}
+
+
 def _stage(
-    plane: ControlPlane, state: RouterState, pipeline_id: str, stage: model.Stage
+    plane: ControlPlane,
+    state: RouterState,
+    pipeline_id: str,
+    stage: model.Stage,
+    instances: dict[tuple[str, int], StageInstance],
 ) -> wire.StageStatus:
     owned: dict[int, int] = {}
     for partition in state.partitions_of(pipeline_id, stage.id):
@@ -109,7 +127,7 @@ def _stage(
         wanted=stage.parallelism or 0,
         instances=[
             wire.InstanceStatus(
-                instance=instance_message(state, instance),
+                instance=instances.get((stage.id, instance.index)),
                 counters=plane.counters.instance(
                     instance.sidecar_id, pipeline_id, stage.id, instance.index
                 ),
@@ -123,14 +141,11 @@ def _stage(
 
 def event_of(change: Change) -> wire.Event | None:
     """Return the event for a change, or None if watchers are not told of it."""
+    parts = (change.key,) if isinstance(change.key, str) else tuple(map(str, change.key))
     if change.table is Table.MANIFESTS:
-        kind, namespace, name = change.key
-        return _event(change, str(kind), f"{namespace}/{name}")
-    kind_of_table = EVENT_KINDS.get(change.table)
-    if kind_of_table is None:
-        return None
-    parts: Iterable[object] = (change.key,) if isinstance(change.key, str) else change.key
-    return _event(change, kind_of_table, "/".join(str(part) for part in parts))
+        return _event(change, parts[0], "/".join(parts[1:]))
+    kind = EVENT_KINDS.get(change.table)
+    return None if kind is None else _event(change, kind, "/".join(parts))
 
 
 def _event(change: Change, kind: str, name: str) -> wire.Event:
