@@ -1,9 +1,12 @@
-"""Fixtures shared by the sidecar's tests: real servers on free ports."""
+"""Fixtures shared by the sidecar's tests: real servers on free ports, real sidecars."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -11,7 +14,17 @@ import pytest
 import pytest_asyncio
 from grpc_reflection.v1alpha import reflection
 
+from conveyor_config import SidecarSettings, load_settings
+from conveyor_grpc.wire import (
+    checkpoint_pb2,
+    checkpoint_pb2_grpc,
+    sidecar_pb2,
+    sidecar_pb2_grpc,
+    table_pb2,
+)
+from conveyor_registry.model import Pipeline
 from conveyor_sdk.wire import info_pb2, info_pb2_grpc
+from conveyor_sidecar.node import SidecarNode
 
 Start = Callable[..., Awaitable[int]]
 
@@ -64,3 +77,223 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class FakeRouter(
+    sidecar_pb2_grpc.SidecarServiceServicer, checkpoint_pb2_grpc.CheckpointServiceServicer
+):
+    """A router of one, in memory: registrations, tables made by hand, positions."""
+
+    def __init__(self) -> None:
+        self.revision = 1
+        self.sidecars: dict[str, sidecar_pb2.RegisterSidecarRequest] = {}
+        self.left: list[str] = []
+        self.drained: list[str] = []
+        self.heartbeats: dict[str, sidecar_pb2.SidecarHeartbeatRequest] = {}
+        self.pipelines: dict[str, tuple[Pipeline, int]] = {}
+        self.terms: dict[tuple[str, str, int], int] = {}
+        self.boots: dict[tuple[str, str, int], str] = {}
+        self.positions: dict[tuple[str, str, str], checkpoint_pb2.PositionCommit] = {}
+        self.commits_total = 0
+        self.commit_failures = 0
+        self.fenced: set[tuple[str, str, str]] = set()
+        self.port = 0
+        self._changed = asyncio.Condition()
+
+    async def changed(self) -> None:
+        self.revision += 1
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def until(self, test: Callable[[], object], timeout_s: float = 20) -> None:
+        """Wait until the routers' view satisfies the test."""
+        async with asyncio.timeout(timeout_s), self._changed:
+            await self._changed.wait_for(lambda: bool(test()))
+
+    async def apply(self, document: dict[str, object]) -> str:
+        pipeline = Pipeline.of(
+            {"apiVersion": "conveyor/v1", "kind": "Pipeline", "metadata": {"name": "p"}, **document}
+        )
+        version = self.pipelines.get(pipeline.id, (None, 0))[1] + 1
+        self.pipelines[pipeline.id] = (pipeline, version)
+        await self.changed()
+        return pipeline.id
+
+    async def RegisterSidecar(self, request, context):
+        self.sidecars[request.sidecar_id] = request
+        await self.changed()
+        return sidecar_pb2.RegisterSidecarResponse(revision=self.revision)
+
+    async def Heartbeat(self, request, context):
+        self.heartbeats[request.sidecar_id] = request
+        response = sidecar_pb2.SidecarHeartbeatResponse(revision=self.revision)
+        if request.sidecar_id not in self.sidecars:
+            response.commands.add().re_register.reason = "unknown"
+        async with self._changed:
+            self._changed.notify_all()
+        return response
+
+    async def WatchTable(self, request, context):
+        seen = -1
+        while True:
+            if self.revision != seen:
+                seen = self.revision
+                known = request.sidecar_id in self.sidecars
+                update = sidecar_pb2.TableUpdate(revision=seen, registered=known)
+                if known:
+                    update.table.CopyFrom(self.table(request.sidecar_id))
+                yield update
+            async with self._changed:
+                await self._changed.wait_for(lambda: self.revision != seen)
+
+    async def DrainSidecar(self, request, context):
+        self.drained.append(request.sidecar_id)
+        return sidecar_pb2.DrainSidecarResponse(revision=self.revision)
+
+    async def DeregisterSidecar(self, request, context):
+        existed = self.sidecars.pop(request.sidecar_id, None) is not None
+        self.left.append(request.sidecar_id)
+        await self.changed()
+        return sidecar_pb2.DeregisterSidecarResponse(existed=existed)
+
+    async def CommitPositions(self, request, context):
+        if self.commit_failures:
+            self.commit_failures -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "no leader")
+        response = checkpoint_pb2.CommitPositionsResponse(revision=self.revision)
+        for commit in request.commits:
+            key = (commit.pipeline, commit.stage, commit.partition)
+            if key in self.fenced:
+                response.results.add(
+                    outcome=checkpoint_pb2.COMMIT_OUTCOME_FENCED, current_term=commit.term + 1
+                )
+                continue
+            self.positions[key] = commit
+            response.results.add(outcome=checkpoint_pb2.COMMIT_OUTCOME_COMMITTED)
+        self.commits_total += 1
+        async with self._changed:
+            self._changed.notify_all()
+        return response
+
+    def table(self, sidecar_id: str) -> table_pb2.SidecarTable:
+        table = table_pb2.SidecarTable(
+            revision=self.revision,
+            sidecar_id=sidecar_id,
+            boot_id=self.sidecars[sidecar_id].boot_id,
+        )
+        for pipeline, version in self.pipelines.values():
+            entry = table.pipelines.add(
+                pipeline=pipeline.id,
+                version=version,
+                manifest=pipeline.canonical(),
+                phase="Running",
+            )
+            for stage in pipeline.stages:
+                self._assign(entry, pipeline.id, stage, sidecar_id)
+        return table
+
+    def _assign(self, entry, pipeline_id, stage, sidecar_id) -> None:
+        offers = [
+            (sidecar, service)
+            for _, sidecar in sorted(self.sidecars.items())
+            for service in sidecar.services
+            if (service.description.name or service.endpoint.rpartition(":")[2]) == stage.service
+        ]
+        for index, (sidecar, service) in enumerate(offers):
+            key = (pipeline_id, stage.id, index)
+            owner = f"{sidecar.sidecar_id} {sidecar.boot_id}"
+            if self.boots.get(key) != owner:
+                self.boots[key] = owner
+                self.terms[key] = self.terms.get(key, 0) + 1
+            entry.instances.add(
+                stage=stage.id,
+                index=index,
+                term=self.terms[key],
+                sidecar_id=sidecar.sidecar_id,
+                boot_id=sidecar.boot_id,
+                sidecar_endpoint=sidecar.endpoint,
+                service_id=service.service_id,
+                service_endpoint=service.endpoint,
+                capabilities=service.description,
+            )
+            if stage.source and index == 0 and sidecar.sidecar_id == sidecar_id:
+                for partition in service.description.partitions or ["0"]:
+                    self._own(entry, stage.id, partition, self.terms[key])
+
+    def _own(self, entry, stage_id, partition, term) -> None:
+        known = self.positions.get((entry.pipeline, stage_id, partition))
+        owned = entry.partitions.add(stage=stage_id, partition=partition, term=term)
+        if known is not None:
+            owned.next_ordinal = known.ordinal
+            owned.finished = known.finished
+            if known.position:
+                owned.resume_position = known.position
+
+
+@pytest_asyncio.fixture
+async def router(serve: Start) -> FakeRouter:
+    """A fake router that serves."""
+    fake = FakeRouter()
+
+    def add(server: grpc.aio.Server) -> None:
+        sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(fake, server)
+        checkpoint_pb2_grpc.add_CheckpointServiceServicer_to_server(fake, server)
+
+    fake.port = await serve(["conveyor.control.v1.SidecarService"], add=add)
+    return fake
+
+
+@dataclass
+class Running:
+    """A sidecar in this process."""
+
+    node: SidecarNode
+    stopping: asyncio.Event
+    task: asyncio.Task[None]
+
+    async def stop(self) -> None:
+        self.stopping.set()
+        await self.task
+
+    async def kill(self) -> None:
+        """End it without a drain, as a crash would."""
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+
+@pytest_asyncio.fixture
+async def sidecar(
+    router: FakeRouter, tmp_path: Path
+) -> AsyncIterator[Callable[..., Awaitable[Running]]]:
+    """Start sidecars: ``await sidecar("a", port_of_service)``."""
+    running: list[Running] = []
+
+    async def start(name: str, first: int, last: int | None = None, **more: str) -> Running:
+        settings = load_settings(
+            SidecarSettings,
+            environ={
+                "SIDECAR_ID": name,
+                "CLUSTER_ENDPOINT": f"127.0.0.1:{router.port}",
+                "GRPC_PORT": "0",
+                "DISCOVERY_START_PORT": str(first),
+                "DISCOVERY_END_PORT": str(last or first),
+                "HEARTBEAT_INTERVAL_SECS": "0.2",
+                "CONVEYOR_DATA_DIR": str(tmp_path / name),
+                "CONVEYOR_DISCOVERY__INTERVAL_MS": "100",
+                "CONVEYOR_DATA_PLANE__RESUME_TIMEOUT_MS": "1000",
+                "CONVEYOR_DATA_PLANE__DRAIN_TIMEOUT_MS": "5000",
+                **more,
+            },
+        )
+        stopping = asyncio.Event()
+        node = SidecarNode(settings)
+        one = Running(node, stopping, asyncio.create_task(node.run(stopping)))
+        running.append(one)
+        return one
+
+    yield start
+    for one in running:
+        if not one.task.done():
+            await one.stop()
+        elif not one.task.cancelled():
+            one.task.exception()

@@ -59,6 +59,7 @@ class DataPlane:
     ) -> None:
         self._post = post
         self._streams_max = streams_max
+        self._accepting = False
         self._streams: dict[str, LaneStream] = {}
         self._numbers = itertools.count(1)
         self._server = Server(
@@ -85,7 +86,11 @@ class DataPlane:
             await self._server.start()
         except ListenError as error:
             raise BindError(f"the data plane cannot start: {error}; set GRPC_PORT") from error
-        return self._server.port
+        return int(self._server.address.rpartition(":")[2])
+
+    def open(self) -> None:
+        """From now on lanes are accepted: there is somebody to take them."""
+        self._accepting = True
 
     async def set_serving(self, serving: bool) -> None:
         """What health checks answer for the data plane: whether it has a table."""
@@ -119,6 +124,10 @@ class DataPlane:
     async def _lanes(
         self, requests: object, context: grpc.aio.ServicerContext[bytes, bytes]
     ) -> None:
+        if not self._accepting:
+            await context.abort(
+                grpc.StatusCode.UNAVAILABLE, "this sidecar is not registered yet; try again"
+            )
         if len(self._streams) >= self._streams_max:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -107,6 +107,14 @@ class _Shelf:
                 self._closed[last] = good
 
     @property
+    def letters_kept(self) -> int:
+        """Letters on disk; segments are named by number, so this needs no reading."""
+        names = [int(path.stem) for path in self._closed]
+        if self._writer is not None:
+            names.append(int(Path(self._writer.name).stem))
+        return self._next - min(names) if names else 0
+
+    @property
     def bytes_kept(self) -> int:
         return self._writer_bytes + sum(self._closed.values())
 
@@ -200,6 +208,23 @@ class DeadLetterStore:
                 await asyncio.wait([task])
                 raise
 
+    async def load(self) -> None:
+        """Open what earlier lives left here, so that it is counted (and torn tails are cut).
+
+        Raises:
+            DeadLetterError: the directory cannot be read or written.
+        """
+        async with self._lock:
+            await asyncio.to_thread(self._load)
+
+    def held(self) -> list[tuple[str, int, int]]:
+        """For each pipeline with dead letters here: its name, letters and bytes."""
+        return [
+            (pipeline, shelf.letters_kept, shelf.bytes_kept)
+            for pipeline, shelf in self._shelves.items()
+            if shelf.letters_kept
+        ]
+
     async def close(self) -> None:
         """Close every open segment; the store may be used again afterwards."""
         async with self._lock:
@@ -214,6 +239,17 @@ class DeadLetterStore:
             "bytes": sum(shelf.bytes_kept for shelf in self._shelves.values()),
             "expired_segments_total": self.expired_segments_total,
         }
+
+    def _load(self) -> None:
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for folder in self._directory.iterdir():
+                if folder.is_dir():
+                    self._shelves[folder.name.replace("~", "/")] = _Shelf(folder)
+        except OSError as error:
+            raise DeadLetterError(
+                f"dead letters in {self._directory} cannot be opened: {error.strerror or error}"
+            ) from error
 
     def _append(
         self,

@@ -148,7 +148,7 @@ def _hello_ack_out(ack: core.HelloAck) -> wire.HelloAck:
             status=_STATUS[lane.status],
             next_sequence=lane.next_sequence,
             newer_term=lane.newer_term,
-            table_revision=lane.table_revision,
+            table_revision=max(0, lane.table_revision),  # -1: no table yet
         )
         if lane.done is not None:
             accept.done.CopyFrom(_done_out(lane.done))

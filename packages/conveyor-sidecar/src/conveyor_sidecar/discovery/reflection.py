@@ -3,8 +3,7 @@
 Reflection only recognises a process; it is not the authority on what the process offers, because
 reflection servers exist that list services which nobody implements. ``Describe`` is. A process
 without ``ServiceInfo`` is still reported with what reflection showed, because a manifest's
-``match`` may bind it; unless it lists only names of gRPC itself or of Conveyor's own processes (a
-router, a sidecar): such a process is ignored.
+``match`` may bind it. What lists none of the four kinds is not ours and is ignored.
 
 Two versions of the reflection protocol are about, with equal messages under different names:
 ``v1`` is asked first, ``v1alpha`` where that is unknown. "list_services" is the only question: no
@@ -39,7 +38,6 @@ _KIND_OF_NUMBER = {
     info_pb2.KIND_SINK: "sink",
     info_pb2.KIND_LOOKUP: "lookup",
 }
-_OWN_PREFIXES = ("grpc.", "conveyor.")
 _REFLECTION_METHODS = (
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
@@ -93,11 +91,6 @@ class FoundProcess:
     sdk: str = ""
 
     @property
-    def foreign(self) -> tuple[str, ...]:
-        """Listed names that a manifest's ``match`` could mean: not gRPC's and Conveyor's own."""
-        return tuple(name for name in self.listed if not name.startswith(_OWN_PREFIXES))
-
-    @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds that reflection lists, in the contract's order."""
         return tuple(kind for name, kind in KIND_OF_GRPC_SERVICE.items() if name in self.listed)
@@ -124,7 +117,7 @@ async def _identify(channel: grpc.aio.Channel, endpoint: str) -> FoundProcess:
         answer = await _describe(channel, endpoint)
     found = FoundProcess(endpoint=endpoint, listed=listed)
     if answer is None:
-        if not found.kinds and not found.foreign:
+        if not found.kinds:
             raise ProbeError(f"{endpoint} offers nothing of ours")
         return found
     return FoundProcess(

@@ -155,7 +155,6 @@ def _part(entry: table_pb2.TablePipeline, sidecar_id: str, records: OpenedRecord
             cache_ms=stage.cache_ms or 0,
             miss=stage.on_miss,
         )
-    draining = entry.phase == "Draining"
     letters = pipeline.spec.dead_letters
     return _Part(
         pipeline=routes.Pipeline(
@@ -164,7 +163,7 @@ def _part(entry: table_pb2.TablePipeline, sidecar_id: str, records: OpenedRecord
             stages=stages,
             edges=tuple(_edge(edge, records) for edge in pipeline.edges),
             instances=tuple(_instance(item) for item in entry.instances),
-            partitions=tuple(_partition(item, draining=draining) for item in entry.partitions),
+            partitions=tuple(_partition(item) for item in entry.partitions),
         ),
         services={
             item.service_id: _service(item, pipeline.stage(item.stage))
@@ -237,7 +236,7 @@ def _instance(item: table_pb2.StageInstance) -> routes.Instance:
     )
 
 
-def _partition(item: table_pb2.SourcePartition, *, draining: bool) -> routes.SourcePartition:
+def _partition(item: table_pb2.SourcePartition) -> routes.SourcePartition:
     return routes.SourcePartition(
         stage=item.stage,
         index=item.instance,
@@ -248,7 +247,7 @@ def _partition(item: table_pb2.SourcePartition, *, draining: bool) -> routes.Sou
         from_start=not item.HasField("resume_position"),
         next_ordinal=item.next_ordinal,
         finished=item.finished,
-        draining=draining,
+        draining=item.draining,
     )
 
 
