@@ -114,8 +114,7 @@ class Leader:
         if isinstance(state, Probe):
             state.waiting = False
         elif isinstance(state, Replicate) and progress.match < progress.next - 1:
-            prev_index = LogIndex(progress.next - 1)
-            self._send_append(replica, message.sender, progress, prev_index, [])
+            self._send(replica, message.sender, progress, [])
 
     def on_snapshot_sent(
         self, replica: Replica, peer: NodeId, session: int, *, delivered: bool
@@ -172,30 +171,29 @@ class Leader:
     def _send_next(self, replica: Replica, peer: NodeId, progress: Progress) -> bool:
         """Send the next entries, or have a snapshot sent if they are gone; tell which."""
         log = replica.log
-        if progress.next <= log.base.index:
-            self._send_snapshot(replica, peer, progress)
+        frames: list[Frame] = []
+        if progress.next > log.base.index:
+            frames = log.frames(progress.next, log.last_index, replica.options.max_batch_bytes)
+        if not self._send(replica, peer, progress, frames):
             return False
-        frames = log.frames(progress.next, log.last_index, replica.options.max_batch_bytes)
-        self._send_append(replica, peer, progress, LogIndex(progress.next - 1), frames)
         if frames and isinstance(progress.state, Replicate):
             progress.next = LogIndex(frames[-1].last_index + 1)
             progress.state.add(frames[-1].last_index, sum(frame.size for frame in frames))
         return True
 
-    @staticmethod
-    def _send_append(
-        replica: Replica,
-        peer: NodeId,
-        progress: Progress,
-        prev_index: LogIndex,
-        frames: Sequence[Frame],
-    ) -> None:
+    def _send(
+        self, replica: Replica, peer: NodeId, progress: Progress, frames: Sequence[Frame]
+    ) -> bool:
+        prev_index = LogIndex(progress.next - 1)
         prev_term = replica.log.term_at(prev_index)
         if prev_term is None:
-            raise InvariantViolation(f"nothing is known of entry {prev_index} in {replica.log}")
-        prev = LogId(prev_index, prev_term)
-        commit = replica.commit_index
-        replica.send(peer, AppendEntries(progress.session, prev, commit, tuple(frames)))
+            self._send_snapshot(replica, peer, progress)
+            return False
+        append = AppendEntries(
+            progress.session, LogId(prev_index, prev_term), replica.commit_index, tuple(frames)
+        )
+        replica.send(peer, append)
+        return True
 
     def _send_snapshot(self, replica: Replica, peer: NodeId, progress: Progress) -> None:
         meta = replica.snapshot

@@ -1,0 +1,132 @@
+"""What is done to a world: crashes, pauses, partitions, failing disks, false hints.
+
+Each fault comes again after a time drawn around the mean that the seed has given it; a seed without
+a fault never draws it. `heal` ends them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from conveyor_raft.core.types import NodeId
+from conveyor_raft.testing.simulated_node import SimulatedNode
+from conveyor_raft.testing.world import World
+
+_HINT_EVERY_MS = 200
+
+
+class Faults:
+    """The faults of one world, from the start until `heal`."""
+
+    def __init__(self, world: World) -> None:
+        """Schedule the first of each."""
+        self._world = world
+        self._active = True
+        knobs = world.knobs
+        for fault, every in (
+            (self._crash, knobs.crash_every_ms),
+            (self._pause, knobs.pause_every_ms),
+            (self._partition, knobs.partition_every_ms),
+            (self._disk_error, knobs.disk_error_every_ms),
+            (self._hint, _HINT_EVERY_MS if knobs.peer_hints else 0),
+        ):
+            if every:
+                self._repeat(fault, every)
+
+    def heal(self) -> None:
+        """End all faults: links whole, clocks running, every process up."""
+        world = self._world
+        self._active = False
+        world.knobs = world.knobs.calm()
+        world.network.set_faults(world.knobs)
+        world.network.heal()
+        for node in world.nodes.values():
+            world.revive(node)
+            world.resume(node)
+
+    def _repeat(self, fault: Callable[[], None], every: int) -> None:
+        def strike() -> None:
+            if self._active:
+                fault()
+                self._world.at(self._world.soon(every), strike)
+
+        self._world.at(self._world.soon(every), strike)
+
+    def _victim(self) -> SimulatedNode | None:
+        """Draw a node; None if it is not running at the moment."""
+        world = self._world
+        node = world.nodes[world.rng.choice(world.ids)]
+        return None if node.down or node.node_id in world.paused else node
+
+    def _crash(self) -> None:
+        world = self._world
+        node = world.nodes[world.rng.choice(world.ids)]
+        if not node.down:
+            world.counts["crashes"] += 1
+            if node.disk.pending:
+                world.counts["lost_writes"] += 1
+            self._kill(node)
+
+    def _kill(self, node: SimulatedNode) -> None:
+        world = self._world
+        world.kill(node)
+        life = node.life
+
+        def restart() -> None:
+            if node.life == life:
+                world.revive(node)
+
+        world.at(world.soon(world.knobs.down_ms), restart)
+
+    def _disk_error(self) -> None:
+        world, node = self._world, self._victim()
+        if node is None or not node.disk.pending:
+            return
+        world.counts["disk_errors"] += 1
+        node.fail_write()
+        world.after_input(node)
+        world.invariants.after_event(node)
+        self._kill(node)
+
+    def _pause(self) -> None:
+        world, node = self._world, self._victim()
+        if node is None:
+            return
+        world.counts["pauses"] += 1
+        world.paused[node.node_id] = []
+        life = node.life
+
+        def resume() -> None:
+            if node.life == life:
+                world.resume(node)
+
+        world.at(world.soon(world.knobs.pause_ms), resume)
+
+    def _partition(self) -> None:
+        world = self._world
+        world.network.partition()
+        world.at(world.soon(world.knobs.partition_ms), world.network.heal)
+
+    def _hint(self) -> None:
+        world, node = self._world, self._victim()
+        if node is None:
+            return
+        node.core.tick(world.local(node))
+        node.core.on_peer(NodeId(world.rng.choice(world.ids)), up=world.rng.random() < 0.5)
+        world.after_input(node)
+        world.invariants.after_event(node)
+
+
+def run(world: World, events: int) -> None:
+    """Run a world for so many events under its faults, then let it heal.
+
+    Raises:
+        Violated: a rule does not hold.
+        InvariantViolation: a core has found out by itself.
+    """
+    faults = Faults(world)
+    world.propose()
+    while world.events < events:
+        world.step()
+    faults.heal()
+    world.settle()

@@ -1,0 +1,411 @@
+"""One seed: a cluster of real cores under one clock and one source of chance.
+
+Everything happens in one priority queue; the cores are given the time and the chance, so a seed is
+a run, bit for bit, on any machine and under any PYTHONHASHSEED. Each event is one input to one
+core, followed (unless the seed says that inputs are batched) by one `take`; the invariants are
+checked after each.
+
+A run has two phases. Under faults, anything may be lost but no rule may break. Then everything
+heals, and a cluster that is worth its name must elect a leader, finish every proposal, and end in
+equal states on all nodes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import struct
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from conveyor_raft.core.loading import first_state
+from conveyor_raft.core.membership import Membership
+from conveyor_raft.core.messages import Message
+from conveyor_raft.core.output import Output, SnapshotSend
+from conveyor_raft.core.types import (
+    ClusterId,
+    Identity,
+    Incarnation,
+    Member,
+    NodeId,
+    Proposed,
+    RaftRole,
+)
+from conveyor_raft.testing.disk import StoredSnapshot
+from conveyor_raft.testing.invariants import Invariants, Violated
+from conveyor_raft.testing.network import SimulatedNetwork
+from conveyor_raft.testing.simulated_node import SimulatedNode
+from conveyor_raft.testing.swarm import draw_knobs
+
+_CLUSTER = ClusterId(b"simulated cluster")
+_WALL_START_MS = 1_700_000_000_000
+_SERVE_MS = 500
+_PATIENCE_ELECTIONS = 10
+
+NodeHandler = Callable[[SimulatedNode, Any], bool]
+"""Performs an event; tells whether the core was given an input."""
+WorldHandler = Callable[[], None]
+Event = tuple[int, int, NodeHandler, SimulatedNode, int, Any]
+"""Time, sequence number, what, where, in which life of the node, with what."""
+
+
+class World:
+    """A seed being run. `events` counts inputs to cores; `digest` is a hash of what happened."""
+
+    def __init__(self, seed: int) -> None:
+        """Draw the cluster and its faults."""
+        self.rng = random.Random(seed)
+        self.knobs = draw_knobs(self.rng)
+        self.now = 0
+        self.events = 0
+        self.digest = seed
+        self.counts: Counter[str] = Counter()
+        self.ids = range(1, self.knobs.nodes + 1)
+        self.network = SimulatedNetwork(self.ids, self.knobs, self.rng)
+        self.nodes = {node_id: self._new_node(node_id) for node_id in self.ids}
+        self.invariants = Invariants(self.nodes, self.knobs.options.max_inflight_messages)
+        self.paused: dict[int, list[Event]] = {}
+        self._queue: list[tuple[int, int, Event | WorldHandler]] = []
+        self._sequence = 0
+        self._token = 0
+        self._trace: deque[Event] | None = None
+        self._timer_at: dict[int, int] = {}
+        self._take_due: set[int] = set()
+        self._rate = dict(zip(self.ids, self.knobs.clock_permille, strict=True))
+        for node in self.nodes.values():
+            self._schedule_timer(node)
+
+    # ------------------------------------------------------------------ the queue
+
+    def at(self, delay: int, handler: WorldHandler) -> None:
+        """Have something happen to the world."""
+        self._sequence += 1
+        heapq.heappush(self._queue, (self.now + delay, self._sequence, handler))
+
+    def at_node(self, delay: int, handler: NodeHandler, node: SimulatedNode, data: Any) -> None:
+        """Have something happen to a node, unless it dies first."""
+        self._sequence += 1
+        time = self.now + delay
+        event = (time, self._sequence, handler, node, node.life, data)
+        heapq.heappush(self._queue, (time, self._sequence, event))
+
+    def soon(self, mean: int) -> int:
+        """Draw a time."""
+        return 1 + int(self.rng.random() * 2 * mean)
+
+    def step(self) -> None:
+        """Let the next event happen, and check the node that it happened to."""
+        self.now, sequence, event = heapq.heappop(self._queue)
+        if not isinstance(event, tuple):
+            event()
+            return
+        _, _, handler, node, life, data = event
+        if node.life != life or node.down:
+            return
+        if self._trace is not None:
+            self._trace.append(event)
+        if node.node_id in self.paused:
+            self.paused[node.node_id].append(event)
+        elif handler(node, data):
+            self.events += 1
+            core = node.core
+            self.digest = hash(
+                (self.digest, self.now, sequence, node.node_id, core.term, core.commit_index)
+            )
+            self.invariants.after_event(node)
+
+    def resume(self, node: SimulatedNode) -> None:
+        """Let a paused node go on with what has piled up."""
+        for event in self.paused.pop(node.node_id, ()):
+            _, _, handler, _, _, data = event
+            self.at_node(0, handler, node, data)
+
+    def revive(self, node: SimulatedNode) -> None:
+        """Restart a node from its disk."""
+        if node.down:
+            node.start(self.local(node))
+            self._perform(node)
+            self.invariants.after_event(node)
+
+    def kill(self, node: SimulatedNode) -> None:
+        """End a node's process; what was on its way to the disk is lost, or a part of it."""
+        self.count_core(node)
+        node.crash(self.rng.randint(0, len(node.disk.pending)))
+        self.invariants.on_crash(node)
+        self.paused.pop(node.node_id, None)
+        self._take_due.discard(node.node_id)
+        self._timer_at.pop(node.node_id, None)
+
+    def count_core(self, node: SimulatedNode) -> None:
+        """Add a core's own counters to the account of the run."""
+        for key, value in node.core.statistics().items():
+            self.counts[f"core_{key}"] += value
+
+    # ------------------------------------------------------------------ the driver
+
+    def local(self, node: SimulatedNode) -> int:
+        """Return a node's own time."""
+        return self.now * self._rate[node.node_id] // 1000
+
+    def after_input(self, node: SimulatedNode) -> bool:
+        """Take what the core wants done, now or together with what comes next."""
+        if not self.knobs.batching or self.rng.random() < 0.5:
+            self._perform(node)
+        elif node.node_id not in self._take_due:
+            self._take_due.add(node.node_id)
+            self.at_node(1 + int(self.rng.random() * 3), self._take, node, None)
+        return True
+
+    def _perform(self, node: SimulatedNode) -> None:
+        was_idle = not node.disk.pending
+        out = node.take()
+        if out.soft is not None and out.soft.role is RaftRole.LEADER:
+            self.invariants.on_leader(node)
+        if out.write is not None:
+            self.invariants.on_write(node, out.write)
+            if was_idle:
+                self.at_node(self._disk_ms(), self._write_is_durable, node, None)
+        if out.messages:
+            self._send(node, out.messages)
+        if out.apply is not None or out.install is not None:
+            self.at_node(int(self.rng.random() * self.knobs.apply_ms), self._apply, node, None)
+        if out.finished or out.send_snapshot:
+            self._report(node, out)
+        self._schedule_timer(node)
+
+    def _report(self, node: SimulatedNode, out: Output) -> None:
+        for token, outcome in out.finished:
+            self.counts[type(outcome).__name__.lower()] += 1
+            self.invariants.on_finished(node, token, outcome)
+        for send in out.send_snapshot:
+            self._send_snapshot(node, send)
+
+    def _send(self, node: SimulatedNode, messages: list[Message]) -> None:
+        invariants, arrivals, now = self.invariants, self.network.arrivals, self.now
+        deliver, queue = self._deliver, self._queue
+        for message in messages:
+            invariants.on_release(node, message)
+            to = self.nodes[message.to]
+            for arrival in arrivals(node.node_id, to.node_id, now):
+                self._sequence += 1
+                event = (arrival, self._sequence, deliver, to, to.life, message)
+                heapq.heappush(queue, (arrival, self._sequence, event))
+
+    def _schedule_timer(self, node: SimulatedNode) -> None:
+        """Have the node wake at its deadline; a timer that turns out early is set again then."""
+        deadline = node.core.next_deadline
+        if deadline is None:
+            return
+        at = max(self.now, -(-deadline * 1000 // self._rate[node.node_id]))
+        if at < self._timer_at.get(node.node_id, at + 1):
+            self._timer_at[node.node_id] = at
+            self.at_node(at - self.now, self._timer, node, at)
+
+    def _disk_ms(self) -> int:
+        return 1 + int(self.rng.random() * self.knobs.disk_ms)
+
+    def _send_snapshot(self, node: SimulatedNode, send: SnapshotSend) -> None:
+        stored = node.disk.snapshot
+        delay = 5 + int(self.rng.random() * 10 * self.knobs.delay_ms)
+        lost = stored is None or stored.meta != send.meta or self.rng.random() < self.knobs.drop
+        sender_life = node.life
+
+        def arrive() -> None:
+            peer = self.nodes[send.peer]
+            if peer.node_id in self.paused:
+                self.at(10, arrive)
+                return
+            cut = self.network.is_cut(node.node_id, peer.node_id)
+            delivered = not (lost or peer.down or cut)
+            if delivered and stored is not None:
+                self._receive_snapshot(peer, send, stored)
+            if node.life == sender_life:
+                self.at_node(1, self._snapshot_sent, node, (send, delivered))
+
+        self.at(delay, arrive)
+
+    # ------------------------------------------------------------------ inputs
+
+    def _deliver(self, node: SimulatedNode, message: Message) -> bool:
+        if self.network.is_cut(message.sender, node.node_id):
+            return False
+        node.core.tick(self.local(node))
+        node.core.step(message)
+        return self.after_input(node)
+
+    def _timer(self, node: SimulatedNode, at: int) -> bool:
+        if at != self._timer_at.get(node.node_id):
+            return False
+        del self._timer_at[node.node_id]
+        now = self.local(node)
+        node.core.tick(now)
+        deadline = node.core.next_deadline
+        if deadline is not None and deadline > now:
+            self._schedule_timer(node)
+            return False
+        self._perform(node)
+        return True
+
+    def _write_is_durable(self, node: SimulatedNode, _: None) -> bool:
+        node.core.tick(self.local(node))
+        self._send(node, node.complete_write())
+        if node.disk.pending:
+            self.at_node(self._disk_ms(), self._write_is_durable, node, None)
+        return self.after_input(node)
+
+    def _apply(self, node: SimulatedNode, _: None) -> bool:
+        node.core.tick(self.local(node))
+        frames = node.apply_next()
+        if frames:
+            self.invariants.on_applied(node, frames)
+        if node.core.snapshot_due:
+            self.counts["snapshots_built"] += 1
+            self.at_node(self._disk_ms(), self._snapshot_stored, node, node.capture_snapshot())
+        return self.after_input(node)
+
+    def _take(self, node: SimulatedNode, _: None) -> bool:
+        self._take_due.discard(node.node_id)
+        self._perform(node)
+        return True
+
+    def _snapshot_stored(self, node: SimulatedNode, captured: StoredSnapshot) -> bool:
+        node.core.tick(self.local(node))
+        node.store_snapshot(captured)
+        return self.after_input(node)
+
+    def _snapshot_sent(self, node: SimulatedNode, data: tuple[SnapshotSend, bool]) -> bool:
+        send, delivered = data
+        node.core.tick(self.local(node))
+        node.core.on_snapshot_sent(send.peer, send.session, delivered=delivered)
+        return self.after_input(node)
+
+    def _receive_snapshot(
+        self, peer: SimulatedNode, send: SnapshotSend, stored: StoredSnapshot
+    ) -> None:
+        peer.core.tick(self.local(peer))
+        if peer.receive_snapshot(send.message, stored.state):
+            self.counts["snapshots_accepted"] += 1
+        self.events += 1
+        self.after_input(peer)
+        self.invariants.after_event(peer)
+
+    # ------------------------------------------------------------------ clients
+
+    def propose(self) -> None:
+        """Let a client propose something, mostly to whom it takes for the leader."""
+        if not self.knobs.client_every_ms:
+            return
+        self.at(self.soon(self.knobs.client_every_ms), self.propose)
+        target = self._likely_leader()
+        if target.down or target.node_id in self.paused:
+            return
+        filler = bytes(self.knobs.payload_bytes - 8)
+        payloads = []
+        for _ in range(1 if self.rng.random() < 0.7 else self.rng.randint(2, 8)):
+            self._token += 1
+            payloads.append(struct.pack("<Q", self._token) + filler)
+        wall_ms = _WALL_START_MS + self.now
+        if self.knobs.wall_jumps:
+            wall_ms += self.rng.randint(-3_600_000, 3_600_000)
+        target.core.tick(self.local(target))
+        result = target.core.propose(payloads, wall_ms=wall_ms, token=self._token)
+        if isinstance(result, Proposed):
+            self.counts["proposed"] += 1
+            self.invariants.on_proposed(target, self._token, result, payloads)
+        else:
+            self.counts["refused"] += 1
+            self.invariants.on_refused(payloads)
+        self.events += 1
+        self.after_input(target)
+        self.invariants.after_event(target)
+
+    def _likely_leader(self) -> SimulatedNode:
+        chosen = self.nodes[self.rng.choice(self.ids)]
+        if self.rng.random() < 0.1:
+            return chosen
+        leaders = [
+            node
+            for node in self.nodes.values()
+            if node.core.role is RaftRole.LEADER and not node.down
+        ]
+        return max(leaders, key=_term_of) if leaders else chosen
+
+    # ------------------------------------------------------------------ the end
+
+    def settle(self) -> None:
+        """Without faults, go on until all is quiet and equal.
+
+        Raises:
+            Violated: nothing has moved for longer than ten elections take.
+        """
+        quiet_from = self.now + _SERVE_MS
+        while self.now < quiet_from:
+            self.step()
+        self.knobs = self.knobs.quiet()
+        patience_ms = _PATIENCE_ELECTIONS * self.knobs.options.election_timeout_max_ms
+        give_up, furthest = self.now + patience_ms, 0
+        while not self._settled():
+            for _ in range(20):
+                self.step()
+            reached = sum(
+                node.core.applied_index + node.disk.last_index for node in self.nodes.values()
+            )
+            if reached > furthest:
+                give_up, furthest = self.now + patience_ms, reached
+            elif self.now > give_up:
+                raise Violated("liveness", f"nothing moved for {patience_ms} ms: {self}")
+        self.invariants.at_the_end()
+        for node in self.nodes.values():
+            self.count_core(node)
+
+    def _settled(self) -> bool:
+        states = set()
+        leaders = 0
+        for node in self.nodes.values():
+            core = node.core
+            if node.down or core.applied_index != core.last_id.index or node.disk.pending:
+                return False
+            leaders += core.role is RaftRole.LEADER
+            states.add((core.last_id, node.state, node.state_index))
+        return leaders == 1 and len(states) == 1 and not self.invariants.open_tokens
+
+    # ------------------------------------------------------------------ to look at
+
+    def keep_trace(self, events: int) -> None:
+        """Remember the last events, for `trace`."""
+        self._trace = deque(maxlen=events)
+
+    def trace(self) -> Iterator[str]:
+        """Describe the remembered events, oldest first."""
+        for time, _, handler, node, _, data in self._trace or ():
+            what = handler.__name__.strip("_").replace("_", " ")
+            yield f"{time:>8} ms  node {node.node_id}  {what}  {'' if data is None else data}"
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"node {node.node_id} {'down' if node.down else node.core.role.value} term"
+            f" {node.core.term} commit {node.core.commit_index} applied {node.core.applied_index}"
+            f" last {node.core.last_id.index}"
+            for node in self.nodes.values()
+        )
+
+    def _new_node(self, node_id: int) -> SimulatedNode:
+        members = tuple(
+            Member(NodeId(other), f"node-{other}:1", "", _incarnation(other)) for other in self.ids
+        )
+        return SimulatedNode(
+            Identity(_CLUSTER, NodeId(node_id), _incarnation(node_id)),
+            self.knobs.options,
+            random.Random(self.rng.getrandbits(64)),
+            first_state(Membership(members)),
+            pipelined=self.knobs.pipelined_writes,
+        )
+
+
+def _term_of(node: SimulatedNode) -> int:
+    return node.core.term
+
+
+def _incarnation(node_id: int) -> Incarnation:
+    return Incarnation(node_id.to_bytes(16, "big"))
