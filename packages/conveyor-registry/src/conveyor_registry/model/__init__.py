@@ -48,6 +48,7 @@ from conveyor_registry.model.problem import (
     Problem,
     Severity,
     errors_of,
+    parse_path,
     render_path,
 )
 from conveyor_registry.model.service import (
@@ -115,6 +116,7 @@ __all__ = [
     "parse_bytes",
     "parse_document",
     "parse_duration_ms",
+    "parse_path",
     "parse_predicate",
     "render_path",
     "split_endpoint",

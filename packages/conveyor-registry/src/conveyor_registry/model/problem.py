@@ -5,6 +5,7 @@ author mends a file in one go. Warnings do not refuse: a pipeline that names a s
 there yet is accepted and waits.
 """
 
+import re
 import types
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -37,6 +38,17 @@ def render_path(path: Path) -> str:
         else:
             text += f".{part}" if text else part
     return text
+
+
+_PATH_PART = re.compile(r"\[([0-9]{1,9})\]|\.?([^.\[\]]+)")
+
+
+def parse_path(text: str) -> Path:
+    """The path that :func:`render_path` rendered (keys that hold dots come apart)."""
+    return tuple(
+        int(match.group(1)) if match.group(1) else match.group(2)
+        for match in _PATH_PART.finditer(text)
+    )
 
 
 class Problem(NamedTuple):

@@ -1,0 +1,318 @@
+"""What ``conveyor status`` gathers and shows: routers, pipelines with their stages, sidecars.
+
+The routers are asked one by one, because each knows its own role and how far it has come; what
+only a leader knows is left out when none leads, and the view says so. Rates are taken over the
+samples of the last seconds while watching, and over all the leader has counted in a single look.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from conveyor_cli.errors import shown
+from conveyor_cli.output import STYLES, age, count, table
+from conveyor_cli.resources import Data, age_of, seconds_of, sidecar_data, summary_data
+from conveyor_cli.running import pipeline_statuses
+from conveyor_cli.views import VIEWS
+from conveyor_grpc.clients import RouterAdminClient
+from conveyor_grpc.errors import ControlError, NotFoundError
+from conveyor_grpc.wire import admin_pb2 as wire
+
+MEMBER_TIMEOUT_S = 2.5
+RATE_WINDOW_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A router, and what it says of itself if it answers."""
+
+    member: wire.Member
+    answer: wire.ClusterStatusResponse | None
+
+    @property
+    def role(self) -> str:
+        """Its role, or that it does not answer."""
+        return "unreachable" if self.answer is None else self.answer.role.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """One look at a cluster."""
+
+    cluster: wire.ClusterStatusResponse
+    members: Sequence[Member]
+    pipelines: Sequence[wire.PipelineStatusResponse]
+    sidecars: Sequence[wire.Resource]
+    trouble: str
+    taken_at: float
+
+    @property
+    def leader(self) -> Member | None:
+        """The router that leads, by its own word."""
+        return next((member for member in self.members if member.role == "leader"), None)
+
+
+async def look(client: RouterAdminClient, namespace: str, pipeline: str) -> ClusterView:
+    """Ask all routers for themselves and the leader for the rest.
+
+    Raises:
+        ControlError: no router answers, or the pipeline that was named does not exist.
+    """
+    cluster = await client.cluster_status()
+    members = await asyncio.gather(*(_ask(client, member) for member in cluster.members))
+    leading = next((m.answer for m in members if m.answer and m.role == "leader"), None)
+    pipelines: Sequence[wire.PipelineStatusResponse] = ()
+    sidecars: Sequence[wire.Resource] = ()
+    trouble = ""
+    try:
+        pipelines = await pipeline_statuses(client, namespace, pipeline)
+        sidecars = await VIEWS["sidecars"].fetch(client, namespace, "")
+    except NotFoundError:
+        raise
+    except ControlError as error:
+        trouble = error.message
+    return ClusterView(leading or cluster, members, pipelines, sidecars, trouble, time.time())
+
+
+async def _ask(client: RouterAdminClient, member: wire.Member) -> Member:
+    try:
+        async with asyncio.timeout(MEMBER_TIMEOUT_S):
+            return Member(member, await client.cluster_status(endpoint=member.client_address))
+    except (ControlError, TimeoutError):
+        return Member(member, None)
+
+
+@dataclass(slots=True)
+class Rates:
+    """Records per second of each stage, from the samples of the last seconds."""
+
+    _samples: deque[tuple[float, dict[tuple[str, str], int]]] = field(
+        default_factory=lambda: deque(maxlen=512)
+    )
+
+    def take(self, view: ClusterView) -> None:
+        """Remember what was counted at this look."""
+        counted = {
+            (status.pipeline, stage.stage): stage.total.records_in
+            for status in view.pipelines
+            for stage in status.stages
+        }
+        self._samples.append((view.taken_at, counted))
+        while view.taken_at - self._samples[0][0] > RATE_WINDOW_S:
+            self._samples.popleft()
+
+    def of(
+        self, status: wire.PipelineStatusResponse, stage: wire.StageStatus, now: float
+    ) -> float | None:
+        """The rate over the window, or since the leader counts when there is one sample."""
+        key = (status.pipeline, stage.stage)
+        moment, counted = self._samples[0] if self._samples else (now, {})
+        if len(self._samples) > 1 and key in counted and now > moment:
+            return max(0.0, (stage.total.records_in - counted[key]) / (now - moment))
+        since = seconds_of(status.counters_since)
+        if since is None or now <= since:
+            return None
+        return stage.total.records_in / (now - since)
+
+
+def rendered(view: ClusterView, rates: Rates) -> RenderableType:
+    """The view for people."""
+    cluster = view.cluster
+    head = Text("cluster ", style="bold")
+    head.append(shown(cluster.cluster_id[:12]) or "-", style="")
+    leader = view.leader
+    if leader is None:
+        head.append("  no leader", style="bold red")
+    else:
+        head.append(f"  leader {leader.member.node_id}", style="green")
+    head.append(f"  term {cluster.term}  revision {cluster.revision}", style="")
+    parts: list[RenderableType] = [head, _member_table(view)]
+    for held in cluster.held_expiries:
+        silent = age(held.silent_ms / 1000)
+        text = f"held back: sidecar {held.sidecar_id} is silent for {silent}: {held.reason}"
+        parts.append(Text(shown(text), style="yellow"))
+    if view.trouble:
+        parts.append(Text(shown(view.trouble), style="red"))
+        return Group(*parts)
+    for status in view.pipelines:
+        parts += [
+            Text(""),
+            _pipeline_line(status, view.taken_at),
+            _stage_table(status, view, rates),
+        ]
+    if not view.pipelines:
+        parts += [Text(""), Text("no pipelines")]
+    parts += [Text(""), _sidecar_table(view)]
+    return Group(*parts)
+
+
+def _member_table(view: ClusterView) -> RenderableType:
+    rows = []
+    for item in view.members:
+        answer = item.answer
+        rows.append(
+            (
+                item.member.node_id,
+                item.role,
+                item.member.client_address,
+                item.member.raft_address,
+                answer.term if answer else None,
+                answer.applied_index if answer else None,
+                answer.version if answer else None,
+            )
+        )
+    return table(("ROUTER", "ROLE", "ADDRESS", "RAFT", "TERM", "APPLIED", "RELEASE"), rows)
+
+
+def _pipeline_line(status: wire.PipelineStatusResponse, now: float) -> Text:
+    phase = status.summary.phase
+    line = Text(f"pipeline {status.pipeline}  ", style="bold")
+    line.append(phase, style=STYLES.get(phase, ""))
+    line.append(f"  since {age_of(status.summary.changed_at, now)}  version {status.version}", "")
+    if status.summary.reason:
+        line.append(f"  {shown(status.summary.reason)}", style="yellow")
+    return line
+
+
+_STAGE_COLUMNS = (
+    "STAGE",
+    "KIND",
+    "SERVICE",
+    "INSTANCES",
+    "IN",
+    "OUT",
+    "FILTERED",
+    "DEAD",
+    "OPEN",
+    "RATE/S",
+    "LAST ERROR",
+)
+
+
+def _stage_table(
+    status: wire.PipelineStatusResponse, view: ClusterView, rates: Rates
+) -> RenderableType:
+    rows = []
+    for stage in status.stages:
+        total, have = stage.total, len(stage.instances)
+        rate = rates.of(status, stage, view.taken_at)
+        rows.append(
+            (
+                stage.stage,
+                stage.kind,
+                stage.service_name,
+                f"{have}/{stage.wanted}" if stage.wanted else have,
+                count(total.records_in),
+                count(total.records_out),
+                count(total.filtered),
+                count(total.dead_lettered),
+                count(total.open_records),
+                None if rate is None else count(rate),
+                total.last_error[:200],
+            )
+        )
+    return table(_STAGE_COLUMNS, rows)
+
+
+def _sidecar_table(view: ClusterView) -> RenderableType:
+    if not view.sidecars:
+        return Text("no sidecars")
+    sidecars = VIEWS["sidecars"]
+    columns = ("SIDECAR", *sidecars.columns[2:])
+    rows = [sidecars.row(resource, view.taken_at)[1:] for resource in view.sidecars]
+    return table(columns, rows)
+
+
+def structured(view: ClusterView, rates: Rates) -> Data:
+    """The view for programs."""
+    cluster, leader = view.cluster, view.leader
+    return {
+        "kind": "Status",
+        "cluster": {
+            "id": cluster.cluster_id,
+            "leader": leader.member.node_id if leader else None,
+            "leader_address": leader.member.client_address if leader else None,
+            "term": cluster.term,
+            "revision": cluster.revision,
+            "members": [_member_data(member) for member in view.members],
+            "held_expiries": [
+                {"sidecar": h.sidecar_id, "silent_ms": h.silent_ms, "reason": h.reason}
+                for h in cluster.held_expiries
+            ],
+        },
+        "trouble": view.trouble or None,
+        "pipelines": [status_data(status, rates, view.taken_at) for status in view.pipelines],
+        "sidecars": [
+            {
+                **sidecar_data(resource),
+                "heartbeat_age_s": _age_s(resource.sidecar.last_heartbeat, view.taken_at),
+            }
+            for resource in view.sidecars
+        ],
+    }
+
+
+def _age_s(moment: Any, now: float) -> float | None:
+    seconds = seconds_of(moment)
+    return None if seconds is None else round(max(0.0, now - seconds), 3)
+
+
+def _member_data(item: Member) -> Data:
+    answer = item.answer
+    return {
+        "node_id": item.member.node_id,
+        "role": item.role,
+        "address": item.member.client_address,
+        "raft_address": item.member.raft_address,
+        "term": answer.term if answer else None,
+        "last_log_index": answer.last_log_index if answer else None,
+        "commit_index": answer.commit_index if answer else None,
+        "applied_index": answer.applied_index if answer else None,
+        "snapshot_index": answer.snapshot_index if answer else None,
+        "version": answer.version if answer else None,
+    }
+
+
+def status_data(status: wire.PipelineStatusResponse, rates: Rates, now: float) -> Data:
+    """A pipeline's status as data."""
+    since = status.counters_since
+    return {
+        "pipeline": status.pipeline,
+        "version": status.version,
+        **summary_data(status.summary),
+        "counters_since": since.ToJsonString() if seconds_of(since) else None,
+        "stages": [_stage_data(status, stage, rates, now) for stage in status.stages],
+        "problems": [problem.message for problem in status.problems],
+    }
+
+
+def _stage_data(
+    status: wire.PipelineStatusResponse, stage: wire.StageStatus, rates: Rates, now: float
+) -> Data:
+    total = stage.total
+    return {
+        "stage": stage.stage,
+        "kind": stage.kind,
+        "service": stage.service_name,
+        "wanted": stage.wanted or None,
+        "instances": len(stage.instances),
+        "records_in": total.records_in,
+        "records_out": total.records_out,
+        "filtered": total.filtered,
+        "dead_lettered": total.dead_lettered,
+        "retried": total.retried,
+        "dropped": total.dropped,
+        "duplicates": total.duplicates,
+        "open_records": total.open_records,
+        "open_bytes": total.open_bytes,
+        "credit_wait_ms": total.credit_wait_ms,
+        "oldest_open_ms": total.oldest_open_ms,
+        "records_per_second": rates.of(status, stage, now),
+        "last_error": total.last_error or None,
+    }

@@ -1,0 +1,73 @@
+"""``conveyor status``: how the cluster, its pipelines and its sidecars are."""
+
+import click
+from rich.console import RenderableType
+
+from conveyor_cli.cluster_view import ClusterView, Rates, look, rendered, structured
+from conveyor_cli.context import Context, connected_command
+from conveyor_cli.errors import CommandFailed, ExitCode
+from conveyor_cli.options import examples
+from conveyor_cli.output import print_data, print_renderable
+from conveyor_cli.resources import Data
+from conveyor_cli.watching import watch
+from conveyor_grpc.clients import RouterAdminClient
+
+
+@click.command(
+    epilog=examples(
+        "conveyor status",
+        "conveyor status flights --watch",
+        "conveyor status -o json",
+    ),
+)
+@click.argument("pipeline", required=False, default="")
+@click.option("-n", "--namespace", default="", help="Only this namespace. [default all]")
+@click.option("-w", "--watch", "watching", is_flag=True, help="Show changes until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3_600),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often --watch looks.",
+)
+@connected_command
+def status(
+    context: Context, *, pipeline: str, namespace: str, watching: bool, interval: float
+) -> None:
+    """Show routers and their leader, pipelines with counters and rates, sidecars.
+
+    Counters begin when the present leader began to lead. The rate is that of the last 15 seconds
+    with --watch, else the average since then. Exits with 4 when no router leads.
+    """
+    rates = Rates()
+
+    async def fetch(client: RouterAdminClient) -> ClusterView:
+        view = await look(client, namespace, pipeline)
+        rates.take(view)
+        return view
+
+    def render(view: ClusterView) -> RenderableType:
+        return rendered(view, rates)
+
+    def data(view: ClusterView) -> Data:
+        return structured(view, rates)
+
+    if watching:
+        context.run(
+            lambda client: watch(
+                context, client, fetch=fetch, render=render, data=data, interval_s=interval
+            )
+        )
+        return
+    view = context.run(fetch)
+    if context.output == "table":
+        print_renderable(render(view))
+    else:
+        print_data(data(view), context.output)
+    if view.leader is None:
+        raise CommandFailed(
+            view.trouble or "no router leads",
+            ExitCode.UNAVAILABLE,
+            "a majority of the routers must run and reach each other",
+        )
