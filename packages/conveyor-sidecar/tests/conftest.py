@@ -144,7 +144,7 @@ class FakeRouter(
                     update.table.CopyFrom(self.table(request.sidecar_id))
                 yield update
             async with self._changed:
-                await self._changed.wait_for(lambda: self.revision != seen)
+                await self._changed.wait_for(lambda seen=seen: self.revision != seen)
 
     async def DrainSidecar(self, request, context):
         self.drained.append(request.sidecar_id)

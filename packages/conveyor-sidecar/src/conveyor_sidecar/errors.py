@@ -18,13 +18,13 @@ class SidecarError(Exception):
 class DataDirectoryError(SidecarError):
     """The data directory cannot be used: locked by another sidecar, unwritable, or damaged."""
 
-    exit_code = 3
+    exit_code = 4
 
 
 class BindError(SidecarError):
     """The data plane's address cannot be bound, or may not be bound without certificates."""
 
-    exit_code = 4
+    exit_code = 3
 
 
 class DeadLetterError(SidecarError):

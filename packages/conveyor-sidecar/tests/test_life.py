@@ -1,0 +1,254 @@
+"""Sidecars and services that come, go, crash and collide, while records flow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import grpc.aio
+import pytest
+
+from conveyor_sdk import Record, Server, sink, source, transform
+from conveyor_sdk.wire import transform_pb2
+from conveyor_sidecar.errors import BindError, DataDirectoryError
+
+COUNT = 3_000
+SPEC = {
+    "spec": {
+        "stages": [
+            {"id": "numbers", "source": "numbers"},
+            {"id": "work", "transform": "work"},
+            {"id": "collect", "sink": "collect"},
+        ]
+    }
+}
+
+
+def slow_numbers(count: int = COUNT, pause_s: float = 0.02):
+    @source(name="numbers", bounded=True)
+    async def numbers(resume: bytes | None) -> AsyncIterator[tuple[int, bytes]]:
+        for number in range(int(resume) if resume else 0, count):
+            if number % 100 == 0:
+                await asyncio.sleep(pause_s)
+            yield number, str(number + 1).encode()
+
+    return numbers
+
+
+@transform(name="work")
+def work(value: int) -> int:
+    return value
+
+
+class Collected:
+    def __init__(self) -> None:
+        self.values: list[int] = []
+
+        @sink(name="collect")
+        async def collect(values: list[int]) -> None:
+            self.values.extend(values)
+
+        self.service = collect
+
+
+def finished(router):
+    return lambda: bool(router.positions) and all(p.finished for p in router.positions.values())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("victim", ["a", "b", "c"])
+async def test_a_killed_sidecar_loses_nothing(router, sidecar, victim) -> None:
+    """Whichever sidecar dies without a word and comes back: every record is written."""
+    collected = Collected()
+    async with (
+        Server([slow_numbers()]) as one,
+        Server([work]) as two,
+        Server([collected.service]) as three,
+    ):
+        ports = {"a": one.port, "b": two.port, "c": three.port}
+        running = {name: await sidecar(name, port) for name, port in ports.items()}
+        await router.until(lambda: len(router.sidecars) == 3)
+        await router.apply(SPEC)
+        await router.until(lambda: router.commits_total >= 1)
+        assert not finished(router)()
+        await running[victim].kill()
+        await sidecar(victim, ports[victim])
+        await router.until(finished(router))
+    assert set(collected.values) == set(range(COUNT))
+
+
+@pytest.mark.asyncio
+async def test_a_restarted_service_is_used_again_at_once(router, sidecar) -> None:
+    """The transform's process is replaced while records flow: nothing is lost."""
+    collected = Collected()
+    async with Server([slow_numbers()]) as one, Server([collected.service]) as three:
+        two = Server([work])
+        await two.__aenter__()
+        port = two.port
+        for name, at in (("a", one.port), ("b", port), ("c", three.port)):
+            await sidecar(name, at)
+        await router.until(lambda: len(router.sidecars) == 3)
+        await router.apply(SPEC)
+        await router.until(lambda: router.commits_total >= 1)
+        await two.close(0)
+        async with Server([work], ports=[port]):
+            await router.until(finished(router))
+    assert set(collected.values) == set(range(COUNT))
+
+
+@pytest.mark.asyncio
+async def test_without_a_router_records_flow_and_positions_wait(router, sidecar) -> None:
+    """Commits that fail for a while hold nothing up, and are made good later."""
+    collected = Collected()
+    async with (
+        Server([slow_numbers(1000)]) as one,
+        Server([work]) as two,
+        Server([collected.service]) as three,
+    ):
+        for name, port in (("a", one.port), ("b", two.port), ("c", three.port)):
+            await sidecar(name, port)
+        await router.until(lambda: len(router.sidecars) == 3)
+        router.commit_failures = 10_000
+        await router.apply(SPEC)
+        async with asyncio.timeout(10):
+            while len(collected.values) < 1000:
+                await asyncio.sleep(0.01)
+        assert not router.positions
+        router.commit_failures = 0
+        await router.until(finished(router))
+    assert sorted(collected.values) == list(range(1000))
+
+
+@pytest.mark.asyncio
+async def test_a_stop_drains_and_leaves(router, sidecar) -> None:
+    """SIGTERM's way: what was read is written and committed, then the sidecar deregisters."""
+    collected = Collected()
+    async with (
+        Server([slow_numbers(100_000, 0.01)]) as one,
+        Server([work]) as two,
+        Server([collected.service]) as three,
+    ):
+        running = {}
+        for name, port in (("a", one.port), ("b", two.port), ("c", three.port)):
+            running[name] = await sidecar(name, port)
+        await router.until(lambda: len(router.sidecars) == 3)
+        await router.apply(SPEC)
+        await router.until(lambda: router.commits_total >= 2)
+        await running["a"].stop()
+        assert router.drained == ["a"]
+        assert router.left == ["a"]
+        (position,) = router.positions.values()
+        assert position.ordinal == len(collected.values)
+        assert not position.finished
+
+
+@pytest.mark.asyncio
+async def test_a_service_without_service_info_is_bound_by_what_reflection_shows(
+    router, sidecar, serve
+) -> None:
+    """A plain gRPC transform in any language takes part."""
+
+    async def process(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        asked = transform_pb2.TransformRequest.FromString(request)
+        assert asked.call.service == str(port)
+        return transform_pb2.TransformResponse(
+            records=asked.records, parents=range(len(asked.records))
+        ).SerializeToString()
+
+    def add(server: grpc.aio.Server) -> None:
+        handler = grpc.unary_unary_rpc_method_handler(process)
+        server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(
+                    "conveyor.service.v1.Transform", {"Process": handler}
+                ),
+            )
+        )
+
+    port = await serve(["conveyor.service.v1.Transform", "acme.Enricher"], add=add)
+    collected = Collected()
+    async with Server([slow_numbers(100)]) as one, Server([collected.service]) as three:
+        for name, at in (("a", one.port), ("b", port), ("c", three.port)):
+            await sidecar(name, at)
+        await router.until(lambda: len(router.sidecars) == 3)
+        (plain,) = router.sidecars["b"].services
+        assert plain.undescribed
+        assert "acme.Enricher" in plain.grpc_services
+        document = {"spec": {**SPEC["spec"], "stages": [*SPEC["spec"]["stages"]]}}
+        document["spec"]["stages"][1] = {"id": "work", "transform": str(port)}
+        await router.apply(document)
+        await router.until(finished(router))
+    assert sorted(collected.values) == list(range(100))
+
+
+@pytest.mark.asyncio
+async def test_a_taken_port_and_a_locked_directory_are_clear_errors(
+    sidecar, tmp_path, free_port
+) -> None:
+    """The second sidecar on a port or a directory says what to change, and changes nothing."""
+    first = await sidecar("a", 1, GRPC_PORT=str(free_port))
+    async with asyncio.timeout(5):
+        while first.node.port == 0:
+            await asyncio.sleep(0.01)
+    second = await sidecar("b", 1, GRPC_PORT=str(free_port))
+    with pytest.raises(BindError, match="GRPC_PORT"):
+        await second.task
+    third = await sidecar("c", 1, CONVEYOR_DATA_DIR=str(tmp_path / "a"))
+    with pytest.raises(DataDirectoryError, match="in use by another sidecar"):
+        await third.task
+
+
+@pytest.mark.asyncio
+async def test_conditions_and_keys_route_records(router, sidecar) -> None:
+    """Two sinks behind predicates on headers each get their own records, by key in order."""
+    even, odd = [], []
+
+    @transform(name="work")
+    def mark(value: int) -> Record:
+        return Record(
+            value,
+            key=str(value % 7).encode(),
+            headers={"parity": "odd" if value % 2 else "even"},
+        )
+
+    @sink(name="even")
+    async def write_even(values: list[int]) -> None:
+        even.extend(values)
+
+    @sink(name="odd")
+    async def write_odd(values: list[int]) -> None:
+        odd.extend(values)
+
+    document = {
+        "spec": {
+            "stages": [
+                {"id": "numbers", "source": "numbers"},
+                {"id": "work", "transform": "work"},
+                {"id": "even", "sink": "even"},
+                {"id": "odd", "sink": "odd"},
+            ],
+            "edges": [
+                {"from": "numbers", "to": "work"},
+                {
+                    "from": "work",
+                    "to": "even",
+                    "when": 'headers["parity"] == "even"',
+                    "order": "key",
+                },
+                {"from": "work", "to": "odd", "when": 'headers["parity"] == "odd"'},
+            ],
+        }
+    }
+    async with (
+        Server([slow_numbers(500)]) as one,
+        Server([mark]) as two,
+        Server([write_even, write_odd]) as three,
+    ):
+        for name, port in (("a", one.port), ("b", two.port), ("c", three.port)):
+            await sidecar(name, port)
+        await router.until(lambda: len(router.sidecars) == 3)
+        await router.apply(document)
+        await router.until(finished(router))
+    assert sorted(even) == list(range(0, 500, 2))
+    assert sorted(odd) == list(range(1, 500, 2))
