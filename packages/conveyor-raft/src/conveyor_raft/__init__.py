@@ -1,1 +1,103 @@
-"""A complete Raft consensus library for asyncio: sans-I/O core, durable SQLite log, gRPC transport."""
+"""A complete Raft library for asyncio: sans-I/O core, durable SQLite log, gRPC transport."""
+
+from conveyor_raft.config import RaftConfig
+from conveyor_raft.core.raft_core import RaftCore
+from conveyor_raft.core.types import ClusterId, LogIndex, Member, NodeId, RaftRole, Term
+from conveyor_raft.errors import (
+    Busy,
+    CommandRejected,
+    Corrupt,
+    Failed,
+    FormationError,
+    InvariantViolation,
+    ListenError,
+    Locked,
+    NodeStopped,
+    NotLeader,
+    NotReady,
+    PayloadTooLarge,
+    RaftError,
+    RejectedError,
+    ShuttingDown,
+    StorageError,
+    UnknownOutcome,
+    WrongIdentity,
+)
+from conveyor_raft.machines.base import Entry, StateMachine
+from conveyor_raft.machines.key_value import (
+    KeyValueCommand,
+    KeyValueResult,
+    KeyValueStateMachine,
+)
+from conveyor_raft.machines.router import RouterCommand, RouterState, RouterStateMachine
+from conveyor_raft.network import Peers, RaftNetwork
+from conveyor_raft.node import RaftNode
+from conveyor_raft.status import (
+    Applied,
+    LeadershipChanged,
+    NodeEvent,
+    PeerStatus,
+    RaftStatus,
+)
+from conveyor_raft.storage.base import LogStorage
+from conveyor_raft.storage.memory import MemoryLogStorage
+from conveyor_raft.storage.sqlite import SQLiteLogStorage
+from conveyor_raft.transport.base import RaftTransport
+from conveyor_raft.transport.grpc import GrpcTransport
+from conveyor_raft.transport.memory import MemoryNetwork, MemoryTransport
+from conveyor_raft.transport.service import RaftTransportService
+from conveyor_raft.watch import Watcher
+
+__all__ = [
+    "Applied",
+    "Busy",
+    "ClusterId",
+    "CommandRejected",
+    "Corrupt",
+    "Entry",
+    "Failed",
+    "FormationError",
+    "GrpcTransport",
+    "InvariantViolation",
+    "KeyValueCommand",
+    "KeyValueResult",
+    "KeyValueStateMachine",
+    "LeadershipChanged",
+    "ListenError",
+    "Locked",
+    "LogIndex",
+    "LogStorage",
+    "Member",
+    "MemoryLogStorage",
+    "MemoryNetwork",
+    "MemoryTransport",
+    "NodeEvent",
+    "NodeId",
+    "NodeStopped",
+    "NotLeader",
+    "NotReady",
+    "PayloadTooLarge",
+    "PeerStatus",
+    "Peers",
+    "RaftConfig",
+    "RaftCore",
+    "RaftError",
+    "RaftNetwork",
+    "RaftNode",
+    "RaftRole",
+    "RaftStatus",
+    "RaftTransport",
+    "RaftTransportService",
+    "RejectedError",
+    "RouterCommand",
+    "RouterState",
+    "RouterStateMachine",
+    "SQLiteLogStorage",
+    "ShuttingDown",
+    "StateMachine",
+    "StorageError",
+    "Term",
+    "UnknownOutcome",
+    "Watcher",
+    "WrongIdentity",
+]

@@ -63,6 +63,17 @@ class RaftConfig(BaseModel):
     """How long `propose` waits when it is not told."""
 
     @model_validator(mode="after")
+    def _address_can_be_reached(self) -> Self:
+        if self.listen_address is not None and self.advertise_address is None:
+            host = self.listen_address.rpartition(":")[0]
+            if host in {"0.0.0.0", "[::]", "::", ""}:  # noqa: S104 - refused here
+                raise ValueError(
+                    f"listen_address ({self.listen_address}) names no host that the peers could"
+                    " reach; set advertise_address"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _timeouts_fit(self) -> Self:
         if self.election_timeout_max_ms <= self.election_timeout_min_ms:
             raise ValueError(

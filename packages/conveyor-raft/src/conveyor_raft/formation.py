@@ -6,11 +6,11 @@ never forms a cluster by itself, and all nodes write the identical first entry.
 
 Rules kept:
 
-* A node says who it is (`Member`: id, incarnation, addresses). The incarnation is drawn once for each
-  data directory, so a node that lost its disk is not taken for the one that it was.
+* A node says who it is (`Member`: id, incarnation, addresses). The incarnation is drawn once for
+  each data directory, so a node that lost its disk is not taken for the one that it was.
 * An empty node asks every listed address until all have answered "empty", and then *proposes* the
-  roster of all of them. It forms the cluster only when every other node proposes the same roster, in
-  an answer given after this node proposed it; a stale answer never counts. Nodes that list
+  roster of all of them. It forms the cluster only when every other node proposes the same roster,
+  in an answer given after this node proposed it; a stale answer never counts. Nodes that list
   different peers therefore wait, and say so.
 * A peer that answers with a formed cluster settles it: who stands in its roster, with this
   incarnation, joins by writing the same first entry; the same id with another incarnation is a
@@ -186,8 +186,8 @@ class Formation:
         expected = self._expected[address]
         if expected is not None and expected != member.node_id:
             raise FormationError(
-                f"node {expected} is expected at {address}, but node {member.node_id} answers there;"
-                " correct the peers"
+                f"node {expected} is expected at {address}, but node {member.node_id} answers"
+                " there; correct the peers"
             )
         if member.node_id == self.own.node_id:
             raise FormationError(

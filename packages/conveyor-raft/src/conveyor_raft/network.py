@@ -57,6 +57,10 @@ class RaftNetwork:
         """The addresses of the others, as the operator wrote them."""
         return list(self._listed)
 
+    def forget_own(self, address: str) -> None:
+        """Take this node's own address out of the list of the others."""
+        self._listed.pop(address, None)
+
     def add_peer(self, member: Member) -> None:
         """Put a member into the book, or replace it."""
         self._members[member.node_id] = member

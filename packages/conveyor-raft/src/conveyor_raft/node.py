@@ -1,104 +1,333 @@
-"""`RaftNode`: the one driver of the core (signatures first; the body follows)."""
+"""`RaftNode`: one member of a cluster, from its start to its end.
+
+What for: this is what a user of conveyor-raft holds. It opens the disk, binds the port, finds its
+cluster, lets the driver run, and puts the outcome of everything into words.
+
+Rules kept:
+
+* Whoever waits is told, whatever ends the node: shutdown, a failed disk, a broken state machine.
+* A fatal error stops this node, says why, and leaves the process to its owner (`wait_stopped`).
+* `start` returns when the disk is open and the port is bound; forming a cluster with others goes on
+  in the background, because they may start much later. `wait_for_leader` waits for it.
+
+Theory: Raft (Ongaro and Ousterhout, 2014); the names of the methods are those of its clients.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+import logging
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from conveyor_raft.config import RaftConfig
-from conveyor_raft.core.types import LogIndex, Member, NodeId, RaftRole, Term
+from conveyor_raft.core.types import (
+    LogIndex,
+    Member,
+    NodeId,
+    RaftRole,
+    Term,
+)
+from conveyor_raft.errors import (
+    NotReady,
+    PayloadTooLarge,
+    RaftError,
+    ShuttingDown,
+    UnknownOutcome,
+)
+from conveyor_raft.life import Life
 from conveyor_raft.machines.base import StateMachine
-from conveyor_raft.status import NodeEvent, RaftStatus
+from conveyor_raft.network import Peers, RaftNetwork
+from conveyor_raft.status import Applied, LeadershipChanged, PeerStatus, RaftStatus
+from conveyor_raft.storage.base import LogStorage
+from conveyor_raft.telemetry import propose_span, traceparent_of
+from conveyor_raft.transport.base import RaftTransport
+from conveyor_raft.watch import Watcher
 
 C = TypeVar("C")
 R = TypeVar("R")
 S = TypeVar("S")
 
-Peers = Sequence[str] | Mapping[int, str] | Sequence[tuple[int, str]]
-"""Raft addresses of the other nodes: plain, or with their ids. One's own entry is ignored."""
+_logger = logging.getLogger(__name__)
+
+_NOBODY = LeadershipChanged(RaftRole.FOLLOWER, Term(0), None)
 
 
 class RaftNode(Generic[C, R, S]):
-    """One member of a cluster."""
+    """One member of a cluster. Use it as `async with`, or call `start` and `shutdown`.
+
+    `storage` and `transport` default to what the config says: SQLite in `data_dir` or memory, and
+    gRPC on `listen_address`. A node without peers is a cluster of one.
+    """
 
     def __init__(
-        self, config: RaftConfig, state_machine: StateMachine[C, R, S], peers: Peers = ()
-    ) -> None: ...
+        self,
+        config: RaftConfig,
+        state_machine: StateMachine[C, R, S],
+        peers: Peers = (),
+        *,
+        storage: LogStorage | None = None,
+        transport: RaftTransport | None = None,
+    ) -> None:
+        self.config = config
+        self.network = RaftNetwork(config.node_id, peers)
+        self._life = Life[C, R, S](
+            config, state_machine, self.network, storage=storage, transport=transport
+        )
 
     @classmethod
     async def new(
-        cls, config: RaftConfig, state_machine: StateMachine[C, R, S], peers: Peers = ()
+        cls,
+        config: RaftConfig,
+        state_machine: StateMachine[C, R, S],
+        peers: Peers = (),
+        *,
+        storage: LogStorage | None = None,
+        transport: RaftTransport | None = None,
     ) -> Self:
-        """Construct and start."""
-        raise AssertionError
+        """Construct and start a node."""
+        node = cls(config, state_machine, peers, storage=storage, transport=transport)
+        await node.start()
+        return node
+
+    # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Open the disk, bind the port, form or join the cluster in the background."""
+        """Open the disk and bind the port; a cluster of one leads when this returns.
+
+        Raises:
+            StorageError: the data directory is in use, belongs to somebody else, or is damaged.
+            ListenError: the port is taken.
+            FormationError: the peers cannot be this node's.
+        """
+        await self._life.start()
 
     async def shutdown(self) -> None:
-        """Stop; every waiter is told. Safe to call twice."""
+        """Stop: refuse what is new, tell everybody who waits, release port and disk.
+
+        Safe to call twice. Commands under way end as `UnknownOutcome`.
+        """
+        await self._life.end()
 
     async def __aenter__(self) -> Self:
-        raise AssertionError
+        await self.start()
+        return self
 
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        await self.shutdown()
 
     async def wait_stopped(self) -> None:
-        """Return when the node has been shut down; raise `NodeStopped` when it stopped by itself."""
+        """Return when the node was shut down; raise `NodeStopped` when it stopped by itself."""
+        await self._life.wait()
+
+    # ------------------------------------------------------------------ commands
 
     async def propose(self, command: C, *, timeout: float | None = None) -> R:
-        """Have the command agreed and applied; return what `apply` returned. Leader only."""
-        raise AssertionError
+        """Have the command agreed and applied; return what `apply` returned. Leader only.
+
+        `timeout` is in seconds; without one it is `RaftConfig.propose_timeout_ms`.
+
+        Raises:
+            RejectedError: the command surely had and will have no effect.
+            UnknownOutcome: it may have; a time-out is one of these.
+            CommandRejected: the state machine refused it.
+        """
+        span = propose_span(NodeId(self.config.node_id))
+        if span is None:
+            return await self._settle(self.propose_nowait(command), timeout)
+        try:
+            future = self._propose(command, traceparent_of(span))
+            return await self._settle(future, timeout)
+        except RaftError as error:
+            span.record_exception(error)
+            raise
+        finally:
+            span.end()
 
     def propose_nowait(self, command: C) -> asyncio.Future[R]:
-        """As `propose`, without waiting and without a time limit. Refusals raise at once."""
-        raise AssertionError
+        """As `propose`, with a future and without a time limit. Some refusals raise at once."""
+        return self._propose(command, None)
 
     async def propose_many(
         self, commands: Sequence[C], *, timeout: float | None = None
-    ) -> list[R | Exception]:
-        """Propose a run of commands, in order, with one waiter; one outcome for each."""
-        raise AssertionError
+    ) -> list[R | RaftError]:
+        """Propose commands in order, as cheaply as possible; return one outcome for each.
+
+        They are not atomic: another node may lead after some of them.
+
+        Raises:
+            RejectedError: none of them was accepted.
+        """
+        futures: list[asyncio.Future[R]] = []
+        outcomes: list[R | RaftError] = []
+        for command in commands:
+            try:
+                futures.append(self.propose_nowait(command))
+            except RaftError as error:
+                if not futures:
+                    raise
+                outcomes = [error] * (len(commands) - len(futures))
+                break
+        settled: list[R | RaftError] = []
+        for future in futures:
+            try:
+                settled.append(await self._settle(future, timeout))
+            except RaftError as error:
+                settled.append(error)
+        return settled + outcomes
 
     async def state(self) -> S:
-        """Return this node's own, applied state; on a follower it may be behind the leader's."""
-        raise AssertionError
+        """Return this node's own applied state; on a follower it may be behind the leader's."""
+        return self._life.state_machine.state
+
+    # ------------------------------------------------------------------ views
 
     async def wait_for_leader(self, timeout: float | None = None) -> Member:
-        """Return the leader's member record; raise TimeoutError, or what stopped the node."""
-        raise AssertionError
+        """Return the leader as soon as this node knows one.
+
+        Raises:
+            TimeoutError: there was none in time; `status().waiting_for` may say why.
+            NodeStopped: the node has stopped by itself.
+        """
+        async with asyncio.timeout(timeout):
+            async for _ in self.watch():
+                if (leader := self.leader_member) is not None:
+                    return leader
+        self._life.raise_failure()
+        raise ShuttingDown("the node was shut down")
 
     async def wait_applied(self, index: int, timeout: float | None = None) -> None:
-        """Return when everything up to `index` is in the state."""
+        """Return when everything up to the index is in this node's state."""
+        async with asyncio.timeout(timeout):
+            async for event in self.watch():
+                if isinstance(event, Applied) and event.index >= index:
+                    return
+        self._life.raise_failure()
+        raise ShuttingDown("the node was shut down")
 
-    def watch(self) -> AsyncIterator[NodeEvent]:
-        """Yield changes of leadership and of the applied index, newest level, until shutdown."""
-        raise AssertionError
+    def watch(self) -> Watcher:
+        """Return an async iterator over `NodeEvent`: the levels of now, then every change.
+
+        A slow watcher sees the newest level, not each step. It ends when the node stops.
+        """
+        driver = self._life.driver
+        leadership = _NOBODY if driver is None else driver.leadership()
+        return self._life.watchers.add(leadership, Applied(self.applied_index))
 
     def status(self) -> RaftStatus:
-        """One picture of the node."""
-        raise AssertionError
+        """Return one picture of the node."""
+        driver = self._life.driver
+        peers = []
+        if driver is not None:
+            peers = [
+                PeerStatus(member.node_id, member.raft_address, member.node_id in driver.connected)
+                for member in driver.members
+                if member.node_id != driver.identity.node_id
+            ]
+        return RaftStatus(
+            node_id=self.node_id,
+            cluster_id=self.cluster_id,
+            role=self.role,
+            term=self.term,
+            leader_id=self.leader_id,
+            last_index=LogIndex(0) if driver is None else driver.core.last_id.index,
+            commit_index=self.commit_index,
+            applied_index=self.applied_index,
+            snapshot_index=self._snapshot_index,
+            members=self.members,
+            peers=tuple(peers),
+            waiting_for=self.network.waiting_for,
+            stopped_because=None if self._life.failure is None else str(self._life.failure),
+            statistics=self.statistics(),
+        )
 
     def statistics(self) -> dict[str, int]:
-        """Counters since the start."""
-        raise AssertionError
+        """Return counters since the start."""
+        return {} if self._life.driver is None else self._life.driver.statistics()
 
-    node_id: NodeId
-    cluster_id: str
-    is_leader: bool
-    role: RaftRole
-    term: Term
-    leader_id: NodeId | None
-    leader_member: Member | None
-    members: tuple[Member, ...]
-    commit_index: LogIndex
-    applied_index: LogIndex
-    address: str
-    """The bound raft address."""
+    @property
+    def node_id(self) -> NodeId:
+        """This node."""
+        return self._life.own.node_id
+
+    @property
+    def address(self) -> str:
+        """The raft address that the peers are told; empty before the start."""
+        return self._life.own.raft_address
+
+    @property
+    def cluster_id(self) -> str:
+        """The cluster, as hexadecimal digits; empty while there is none."""
+        return "" if self._life.driver is None else self._life.driver.identity.cluster_id.hex()
+
+    @property
+    def role(self) -> RaftRole:
+        """What this node is at the moment."""
+        return RaftRole.FOLLOWER if self._life.driver is None else self._life.driver.core.role
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads, as far as it knows."""
+        return self.role is RaftRole.LEADER
+
+    @property
+    def term(self) -> Term:
+        """The newest term that this node has seen."""
+        return Term(0) if self._life.driver is None else self._life.driver.core.term
+
+    @property
+    def leader_id(self) -> NodeId | None:
+        """Who leads, as far as this node knows."""
+        return None if self._life.driver is None else self._life.driver.core.leader_id
+
+    @property
+    def leader_member(self) -> Member | None:
+        """The leader with its addresses."""
+        return None if self._life.driver is None else self._life.driver.member(self.leader_id)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The membership in force; empty while there is no cluster."""
+        return () if self._life.driver is None else self._life.driver.members
+
+    @property
+    def commit_index(self) -> LogIndex:
+        """Everything up to here is agreed, as far as this node knows."""
+        return LogIndex(0) if self._life.driver is None else self._life.driver.core.commit_index
+
+    @property
+    def applied_index(self) -> LogIndex:
+        """Everything up to here is in this node's state."""
+        return LogIndex(0) if self._life.driver is None else self._life.driver.applier.index
+
+    @property
+    def _snapshot_index(self) -> LogIndex:
+        snapshot = None if self._life.driver is None else self._life.driver.core.snapshot
+        return LogIndex(0) if snapshot is None else snapshot.index
+
+    # ------------------------------------------------------------------ inside
+
+    def _propose(self, command: C, traceparent: str | None) -> asyncio.Future[R]:
+        life = self._life
+        if life.closing or life.failure is not None:
+            raise ShuttingDown("this node is stopping; try another one")
+        if self._life.driver is None:
+            raise NotReady("this node has no cluster yet; wait_for_leader waits for it")
+        payload = self._life.state_machine.encode_command(command)
+        if len(payload) > self.config.max_payload_bytes:
+            raise PayloadTooLarge(len(payload), self.config.max_payload_bytes)
+        return self._life.driver.propose(payload, traceparent)
+
+    async def _settle(self, future: asyncio.Future[R], timeout: float | None) -> R:
+        seconds = self.config.propose_timeout_ms / 1000 if timeout is None else timeout
+        try:
+            async with asyncio.timeout(seconds):
+                return await future
+        except TimeoutError:
+            raise UnknownOutcome(f"no answer within {seconds:g} s") from None

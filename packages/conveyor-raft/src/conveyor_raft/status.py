@@ -15,13 +15,11 @@ from conveyor_raft.core.types import LogIndex, Member, NodeId, RaftRole, Term
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """How far one peer has come, as the leader of the moment sees it."""
+    """One of the others."""
 
     node_id: NodeId
     raft_address: str
     connected: bool
-    match_index: LogIndex | None
-    """The last entry known to be on the peer's disk; None when this node does not lead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,14 +26,10 @@ _VERSION = "00"
 tracer = trace.get_tracer("conveyor_raft")
 
 
-def current_traceparent() -> str | None:
-    """Return the trace parent of the caller's recorded span, or None outside of one."""
-    span = trace.get_current_span()
-    return _traceparent(span.get_span_context()) if span.is_recording() else None
-
-
-def propose_span(node_id: NodeId) -> Span:
-    """Begin the span of one proposal as a child of the caller's."""
+def propose_span(node_id: NodeId) -> Span | None:
+    """Begin the span of one proposal as a child of the caller's; None outside of a recorded one."""
+    if not trace.get_current_span().is_recording():
+        return None
     return tracer.start_span("raft.propose", attributes={"raft.node_id": node_id})
 
 
@@ -47,14 +43,23 @@ class TraceMarks:
 
     def __init__(self, node_id: NodeId) -> None:
         self._node_id = node_id
-        self._marks: dict[LogIndex, tuple[str, int]] = {}
+        self._marks: dict[LogIndex, str] = {}
+        self._appending: dict[LogIndex, int] = {}
 
-    def add(self, traces: Iterable[EntryTrace]) -> None:
-        """Remember the traces of entries; beyond the bound the oldest are forgotten."""
+    def add(self, traces: Iterable[EntryTrace], *, appending: bool) -> None:
+        """Remember the traces of entries; beyond the bound the oldest are forgotten.
+
+        `appending`: they came from a leader and are on their way to this node's disk.
+        """
+        now = time.time_ns()
         for index, traceparent in traces:
-            self._marks[index] = (traceparent, time.time_ns())
+            self._marks[index] = traceparent
+            if appending:
+                self._appending[index] = now
         while len(self._marks) > _MARKS_MAX:
-            del self._marks[next(iter(self._marks))]
+            oldest = next(iter(self._marks))
+            del self._marks[oldest]
+            self._appending.pop(oldest, None)
 
     def of(self, frames: Sequence[Frame]) -> list[EntryTrace]:
         """Return the traces of the entries in the frames."""
@@ -63,20 +68,20 @@ class TraceMarks:
         first, last = frames[0].first_index, frames[-1].last_index
         return [
             EntryTrace(index, traceparent)
-            for index, (traceparent, _) in self._marks.items()
+            for index, traceparent in self._marks.items()
             if first <= index <= last
         ]
 
     def appended(self, last: LogIndex) -> None:
         """Record `raft.append` for each marked entry that has just become durable."""
-        for index, (traceparent, since) in self._marks.items():
-            if index <= last:
-                self._record("raft.append", index, traceparent, since)
+        for index in [index for index in self._appending if index <= last]:
+            self._record("raft.append", index, self._marks[index], self._appending.pop(index))
 
     def applied(self, first: LogIndex, last: LogIndex, since: int) -> None:
         """Record `raft.apply` for each marked entry of the range, and forget them."""
         for index in [index for index in self._marks if index <= last]:
-            traceparent, _ = self._marks.pop(index)
+            traceparent = self._marks.pop(index)
+            self._appending.pop(index, None)
             if index >= first:
                 self._record("raft.apply", index, traceparent, since)
 

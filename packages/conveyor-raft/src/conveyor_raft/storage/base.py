@@ -28,8 +28,10 @@ class Stored:
 class LogStorage(Protocol):
     """Where the log, the vote, the identity and the snapshots of one node live."""
 
-    snapshots: SnapshotStore
-    """The bytes of the snapshots; a `Write` says which of them counts."""
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """The bytes of the snapshots; a `Write` says which of them counts."""
+        ...
 
     async def open(self, node_id: int) -> Stored:
         """Take possession, make the directory if there is none, and return what it remembers.

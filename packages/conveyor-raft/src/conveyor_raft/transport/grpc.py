@@ -240,7 +240,9 @@ class _Peer:
                 try:
                     await self._pump(stream)
                 except* (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-                    _logger.info("the stream to node %s ended: %s", member.node_id, error.exceptions[0])
+                    _logger.info(
+                        "the stream to node %s ended: %s", member.node_id, error.exceptions[0]
+                    )
                 finally:
                     self.outbox.connected = False
                     self.outbox.clear()
