@@ -163,10 +163,9 @@ def test_every_replica_has_the_same_bytes(history, cut):
     for index, command in enumerate(history, start=1):
         if index == cut:
             late.restore(live.snapshot())
-        before = live.snapshot()
+        before = live.snapshot() if index % 3 == 0 else None
         accepted = apply(live, index, command)
-        if not accepted:
-            assert live.snapshot() == before
+        assert accepted or before is None or live.snapshot() == before
         if index >= cut:
             assert apply(late, index, command) is accepted
     if len(history) >= cut:
@@ -201,7 +200,7 @@ def test_terms_only_rise_and_tell_owners_apart(history):
             ordinals[key] = position.ordinal
         for purged in gone - set(state.pipelines):
             ordinals = {key: value for key, value in ordinals.items() if key[0] != purged}
-        check_indexes(state)
+    check_indexes(machine.state)
 
 
 def check_indexes(state):
