@@ -1,1 +1,1 @@
-"""What only the leader does: one module per duty, each a task that `leadership` runs and cancels."""
+"""What only the leader does: one module per duty, a task that `leadership` runs and cancels."""
