@@ -282,7 +282,7 @@ class SidecarNode:
                 effects.EndedUpTo: self._local.ended_up_to,
                 effects.StoreDeadLetter: self._letters.start,
                 effects.CommitPositions: self._committer.start,
-                effects.PartitionCompleted: _note_completed,
+                effects.PartitionCompleted: self._on_partition_completed,
                 effects.Drained: lambda _: self._drained.set(),
             },
             on_fatal=self._on_fatal,
@@ -308,6 +308,10 @@ class SidecarNode:
     def _on_withdrawn(self, service_id: str, reason: str) -> None:
         self._registrar.withdraw(service_id, reason)
         self._session.register_soon()
+
+    def _on_partition_completed(self, effect: effects.PartitionCompleted) -> None:
+        logger.info("partition %s is finished and all of it has ended", "/".join(effect.partition))
+        self._session.heartbeat_soon()
 
     def _on_fatal(self, error: BaseException) -> None:
         self._fatal = error
@@ -364,10 +368,6 @@ def with_limits(options: EngineOptions, limits: table_pb2.BufferLimits) -> Engin
         stage_records_max=limits.stage_records_max or options.stage_records_max,
         backpressure_threshold=limits.backpressure_threshold or options.backpressure_threshold,
     )
-
-
-def _note_completed(effect: effects.PartitionCompleted) -> None:
-    logger.info("partition %s is finished and all of it has ended", "/".join(effect.partition))
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:

@@ -8,6 +8,7 @@ each time. What is to be done is decided by the one reducer (``Assignments``).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _RETRY_MIN_S, _RETRY_MAX_S = 0.2, 3.0
 _REGISTRATION_PAUSE_S = 0.2
+_EXTRA_HEARTBEAT_S = (0.05, 0.25)
 
 
 class ClusterSession:
@@ -60,6 +62,7 @@ class ClusterSession:
         self._wanted = asyncio.Event()
         self._registered = asyncio.Event()
         self._rewatch = asyncio.Event()
+        self._counters_wanted = asyncio.Event()
         self._forget = False
         self._troubles: dict[str, str] = {}
         self.assignments = Assignments(identity.sidecar_id, identity.boot_id)
@@ -72,6 +75,10 @@ class ClusterSession:
     def register_soon(self) -> None:
         """What runs beside the sidecar has changed: send the registration again."""
         self._wanted.set()
+
+    def heartbeat_soon(self) -> None:
+        """Something came to an end: let the routers have the counters without delay."""
+        self._counters_wanted.set()
 
     async def run(self) -> None:
         """Talk to the routers until cancelled."""
@@ -157,13 +164,19 @@ class ClusterSession:
             else:
                 self._well("heartbeat")
                 self._perform(self.assignments.on_heartbeat(response))
-            await asyncio.sleep(self._heartbeat_interval_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._heartbeat_interval_s):
+                    await self._counters_wanted.wait()
+                    # Not all sidecars of a cluster in the same moment, and not many in a row.
+                    await asyncio.sleep(random.uniform(*_EXTRA_HEARTBEAT_S))
+            self._counters_wanted.clear()
 
     def _perform(self, actions: Iterable[Action]) -> None:
         for action in actions:
             match action:
                 case SwapTable(table):
                     self._on_table(table)
+                    self.heartbeat_soon()
                 case Register(reason):
                     logger.info("registering again: %s", reason)
                     self._wanted.set()
