@@ -49,11 +49,11 @@ def lines_by_month(path: Path) -> tuple[list[str], dict[str, list[tuple[int, int
     return columns, places
 
 
-def parsed(columns: list[str], values: list[str]) -> Flight:
+def parsed(columns: list[str], kinds: list[type[str] | type[int]], values: list[str]) -> Flight:
     """Return one flight: NA is None, text stays text, everything else is an integer."""
     return {
-        column: None if value == "NA" else value if column in TEXT else int(value)
-        for column, value in zip(columns, values, strict=True)
+        column: None if value == "NA" else kind(value)
+        for column, kind, value in zip(columns, kinds, values, strict=True)
     }
 
 
@@ -64,6 +64,7 @@ async def flights(
     """Yield the flights of one month from row `resume` on."""
     path = Path(ctx.config.get("data") or os.environ["FLIGHTS_DATA"]) / "flights.csv"
     columns, places = await asyncio.to_thread(lines_by_month, path)
+    kinds = [str if column in TEXT else int for column in columns]
     offset = 0
     with path.open("rb") as file:
         for start, end in places.get(partition, []):
@@ -74,7 +75,7 @@ async def flights(
             rows = csv.reader(lines[skipped:])
             while step := list(islice(rows, ROWS_PER_STEP)):
                 for values in step:
-                    yield parsed(columns, values), offset
+                    yield parsed(columns, kinds, values), offset
                     offset += 1
 
 
