@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -32,8 +32,11 @@ RATE_WINDOW_S = 15.0
 class Member:
     """A router, and what it says of itself if it answers."""
 
-    member: wire.Member
-    answer: wire.ClusterStatusResponse | None
+    address: str
+    node_id: int | None = None
+    raft_address: str = ""
+    answer: wire.ClusterStatusResponse | None = None
+    trouble: str = ""
 
     @property
     def role(self) -> str:
@@ -55,18 +58,33 @@ class ClusterView:
     @property
     def leader(self) -> Member | None:
         """The router that leads, by its own word."""
-        return next((member for member in self.members if member.role == "leader"), None)
+        return _leading(self.members)
+
+    @property
+    def hindrance(self) -> str:
+        """Why nothing can be agreed on now; empty if it can."""
+        answering = sum(member.answer is not None for member in self.members)
+        if self.leader is None:
+            return self.trouble or "no router leads"
+        if 2 * answering <= len(self.members):
+            return f"only {answering} of {len(self.members)} routers answer, which is no majority"
+        return ""
 
 
-async def look(client: RouterAdminClient, namespace: str, pipeline: str) -> ClusterView:
+def _leading(members: Sequence[Member]) -> Member | None:
+    leaders = [m for m in members if m.answer is not None and m.role == "leader"]
+    return max(leaders, key=lambda m: m.answer.term if m.answer else 0, default=None)
+
+
+async def look(
+    client: RouterAdminClient, endpoints: Sequence[str], namespace: str, pipeline: str
+) -> ClusterView:
     """Ask all routers for themselves and the leader for the rest.
 
     Raises:
-        ControlError: no router answers, or the pipeline that was named does not exist.
+        NotFoundError: the pipeline that was named does not exist.
     """
-    cluster = await client.cluster_status()
-    members = await asyncio.gather(*(_ask(client, member) for member in cluster.members))
-    leading = next((m.answer for m in members if m.answer and m.role == "leader"), None)
+    members = await _ask_all(client, endpoints)
     pipelines: Sequence[wire.PipelineStatusResponse] = ()
     sidecars: Sequence[wire.Resource] = ()
     trouble = ""
@@ -77,15 +95,53 @@ async def look(client: RouterAdminClient, namespace: str, pipeline: str) -> Clus
         raise
     except ControlError as error:
         trouble = error.message
-    return ClusterView(leading or cluster, members, pipelines, sidecars, trouble, time.time())
+    if _leading(members) is None and not trouble:
+        members = await _ask_all(client, endpoints)  # one was elected while the leader was asked
+    answers = [member.answer for member in members if member.answer is not None]
+    leader = _leading(members)
+    newest = max(answers, key=lambda a: (a.term, a.applied_index), default=None)
+    cluster = leader.answer if leader is not None else newest
+    return ClusterView(
+        cluster or wire.ClusterStatusResponse(), members, pipelines, sidecars, trouble, time.time()
+    )
 
 
-async def _ask(client: RouterAdminClient, member: wire.Member) -> Member:
+async def _ask_all(client: RouterAdminClient, endpoints: Sequence[str]) -> list[Member]:
+    """Ask the members that the first router to answer names, else the given addresses."""
+    asked = await asyncio.gather(*(_ask(client, Member(address)) for address in endpoints))
+    known = next((member.answer for member in asked if member.answer is not None), None)
+    if known is None:
+        return list(asked)
+    by_id = {m.answer.node_id: m for m in asked if m.answer is not None}
+    named = [Member(m.client_address, m.node_id, m.raft_address) for m in known.members]
+    if not named:  # the cluster is being formed
+        return list(asked)
+    return list(
+        await asyncio.gather(
+            *(
+                _kept(member, by_id[member.node_id])
+                if member.node_id in by_id
+                else _ask(client, member)
+                for member in named
+            )
+        )
+    )
+
+
+async def _kept(member: Member, asked: Member) -> Member:
+    """A member that has answered already, under the address that the cluster knows."""
+    return replace(member, answer=asked.answer)
+
+
+async def _ask(client: RouterAdminClient, member: Member) -> Member:
     try:
         async with asyncio.timeout(MEMBER_TIMEOUT_S):
-            return Member(member, await client.cluster_status(endpoint=member.client_address))
-    except (ControlError, TimeoutError):
-        return Member(member, None)
+            answer = await client.cluster_status(endpoint=member.address)
+            return replace(member, node_id=answer.node_id, answer=answer)
+    except ControlError as error:
+        return replace(member, trouble=error.message)
+    except TimeoutError:
+        return replace(member, trouble=f"no answer within {MEMBER_TIMEOUT_S:g} s")
 
 
 @dataclass(slots=True)
@@ -130,15 +186,16 @@ def rendered(view: ClusterView, rates: Rates) -> RenderableType:
     if leader is None:
         head.append("  no leader", style="bold red")
     else:
-        head.append(f"  leader {leader.member.node_id}", style="green")
+        head.append(f"  leader {leader.node_id}", style="green")
     head.append(f"  term {cluster.term}  revision {cluster.revision}", style="")
     parts: list[RenderableType] = [head, _member_table(view)]
     for held in cluster.held_expiries:
         silent = age(held.silent_ms / 1000)
         text = f"held back: sidecar {held.sidecar_id} is silent for {silent}: {held.reason}"
         parts.append(Text(shown(text), style="yellow"))
+    if view.hindrance:
+        parts.append(Text(shown(view.hindrance), style="red"))
     if view.trouble:
-        parts.append(Text(shown(view.trouble), style="red"))
         return Group(*parts)
     for status in view.pipelines:
         parts += [
@@ -154,20 +211,22 @@ def rendered(view: ClusterView, rates: Rates) -> RenderableType:
 
 def _member_table(view: ClusterView) -> RenderableType:
     rows = []
-    for item in view.members:
-        answer = item.answer
+    for member in view.members:
+        answer = member.answer
         rows.append(
             (
-                item.member.node_id,
-                item.role,
-                item.member.client_address,
-                item.member.raft_address,
+                member.node_id,
+                member.role,
+                member.address,
+                member.raft_address,
                 answer.term if answer else None,
                 answer.applied_index if answer else None,
                 answer.version if answer else None,
+                member.trouble.partition(";")[0],
             )
         )
-    return table(("ROUTER", "ROLE", "ADDRESS", "RAFT", "TERM", "APPLIED", "RELEASE"), rows)
+    columns = ("ROUTER", "ROLE", "ADDRESS", "RAFT", "TERM", "APPLIED", "RELEASE", "TROUBLE")
+    return table(columns, rows)
 
 
 def _pipeline_line(status: wire.PipelineStatusResponse, now: float) -> Text:
@@ -235,9 +294,9 @@ def structured(view: ClusterView, rates: Rates) -> Data:
     return {
         "kind": "Status",
         "cluster": {
-            "id": cluster.cluster_id,
-            "leader": leader.member.node_id if leader else None,
-            "leader_address": leader.member.client_address if leader else None,
+            "id": cluster.cluster_id or None,
+            "leader": leader.node_id if leader else None,
+            "leader_address": leader.address if leader else None,
             "term": cluster.term,
             "revision": cluster.revision,
             "members": [_member_data(member) for member in view.members],
@@ -246,7 +305,7 @@ def structured(view: ClusterView, rates: Rates) -> Data:
                 for h in cluster.held_expiries
             ],
         },
-        "trouble": view.trouble or None,
+        "trouble": view.hindrance or None,
         "pipelines": [status_data(status, rates, view.taken_at) for status in view.pipelines],
         "sidecars": [
             {
@@ -266,10 +325,11 @@ def _age_s(moment: Any, now: float) -> float | None:
 def _member_data(item: Member) -> Data:
     answer = item.answer
     return {
-        "node_id": item.member.node_id,
+        "node_id": item.node_id,
         "role": item.role,
-        "address": item.member.client_address,
-        "raft_address": item.member.raft_address,
+        "address": item.address,
+        "raft_address": item.raft_address or None,
+        "trouble": item.trouble or None,
         "term": answer.term if answer else None,
         "last_log_index": answer.last_log_index if answer else None,
         "commit_index": answer.commit_index if answer else None,

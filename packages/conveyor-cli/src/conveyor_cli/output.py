@@ -70,7 +70,13 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str =
     return made
 
 
-_NUMERIC = frozenset({"IN", "OUT", "FILTERED", "DEAD", "OPEN", "RATE/S", "VERSION", "TERM", "LOAD"})
+_NUMERIC = frozenset(
+    {
+        *("IN", "OUT", "FILTERED", "RETRIED", "DEAD", "DROPPED", "OPEN", "RATE/S", "ORDINAL"),
+        *("VERSION", "TERM", "APPLIED", "GENERATION", "INSTANCE", "LOAD"),
+        *("INSTANCES", "SERVICES", "PARTITIONS", "MEMBERS"),
+    }
+)
 
 
 def cell(value: object) -> Text:

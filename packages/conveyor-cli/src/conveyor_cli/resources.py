@@ -11,7 +11,7 @@ from conveyor_cli.output import age
 from conveyor_grpc.clients import RouterAdminClient
 from conveyor_grpc.errors import NotFoundError
 from conveyor_grpc.wire import admin_pb2, registry_pb2, sidecar_pb2
-from conveyor_registry.model import nearest
+from conveyor_registry.model import DocumentRefused, nearest, parse_document
 from conveyor_sdk.wire.info_pb2 import Kind
 
 CONCURRENT_MAX = 16
@@ -84,9 +84,17 @@ def chosen(
 
 
 def document_of(resource: admin_pb2.Resource) -> Data:
-    """The applied document of a resource, as it would stand in a file."""
-    data: Data = json.loads(resource.document) if resource.document else {}
-    return data
+    """The applied document of a resource, as it would stand in a file.
+
+    A document of a newer release, which this one cannot read, is shown as it is.
+    """
+    if not resource.document:
+        return {}
+    try:
+        return parse_document(resource.document).plain()
+    except DocumentRefused:
+        data: Data = json.loads(resource.document)
+        return data
 
 
 def pipeline_row(resource: Any, now: float) -> Sequence[object]:

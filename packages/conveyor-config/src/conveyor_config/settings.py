@@ -138,9 +138,8 @@ class TelemetrySection(Section):
 
 
 class LogSection(Section):
-    """Form and level of the log on standard error."""
+    """Level of the log, which is JSON lines on standard error."""
 
-    format: Annotated[Literal["json", "text"], BeforeValidator(_lower)] = "json"
     level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
 
 

@@ -1,6 +1,8 @@
 """``conveyor delete``: take documents out of the cluster."""
 
+import asyncio
 import sys
+import time
 from collections.abc import Sequence
 
 import click
@@ -12,8 +14,11 @@ from conveyor_cli.kind_param import KindParam
 from conveyor_cli.options import examples
 from conveyor_cli.output import print_data
 from conveyor_grpc.clients import RouterAdminClient
+from conveyor_grpc.errors import NotFoundError
 from conveyor_grpc.wire import admin_pb2 as wire
 from conveyor_registry.model import DEFAULT_NAMESPACE, KINDS, DocumentKey
+
+GONE_INTERVAL_S = 0.1
 
 _KINDS = {f"{kind.lower()}s": kind for kind in KINDS}
 
@@ -38,6 +43,11 @@ _KINDS = {f"{kind.lower()}s": kind for kind in KINDS}
 )
 @click.option("--dry-run", is_flag=True, help="Say what would happen; change nothing.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask on a terminal.")
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    help="Wait until it is gone, at most --timeout. [default wait]",
+)
 @click.option("--ignore-not-found", is_flag=True, help="It is no error if something is not there.")
 @connected_command
 def delete(
@@ -49,6 +59,7 @@ def delete(
     paths: Sequence[str],
     dry_run: bool,
     yes: bool,
+    wait: bool,
     ignore_not_found: bool,
 ) -> None:
     """Delete a pipeline or a service's document.
@@ -61,28 +72,48 @@ def delete(
         listed = "\n".join(f"  {key}" for key in keys)
         click.confirm(f"Delete\n{listed}\n?", abort=True, err=True)
 
-    async def work(client: RouterAdminClient) -> list[wire.DeleteResponse]:
-        return [
+    async def work(client: RouterAdminClient) -> tuple[list[wire.DeleteResponse], list[bool]]:
+        answers = [
             await client.delete(key.kind, key.name, namespace=key.namespace, dry_run=dry_run)
             for key in keys
         ]
+        deadline = time.monotonic() + (context.timeout_s if wait and not dry_run else 0)
+        return answers, [await _gone(client, key, deadline) for key in keys]
 
-    answers = context.run(work)
+    answers, gone = context.run(work)
+    words = [_outcome(answer, done, dry_run) for answer, done in zip(answers, gone, strict=True)]
     if context.output != "table":
-        print_data(
-            {"kind": "DeleteResult", "dry_run": dry_run, **_data(keys, answers)}, context.output
-        )
-    absent = 0
-    for key, answer in zip(keys, answers, strict=True):
+        data = {"kind": "DeleteResult", "dry_run": dry_run, **_data(keys, words)}
+        print_data(data, context.output)
+    for key, answer, word in zip(keys, answers, words, strict=True):
         for problem in answer.problems:
             click.secho(f"{key}: {shown(problem.message)}", fg="yellow", err=True)
-        absent += not answer.existed
         if context.output == "table":
-            word = "deleted" if answer.deleted else "would be deleted" if dry_run else "unchanged"
-            click.echo(f"{key} {word if answer.existed else 'does not exist'}")
+            click.echo(f"{key} {word}")
+    absent = sum(not answer.existed for answer in answers)
     if absent and not ignore_not_found:
         noun = "document does" if absent == 1 else "documents do"
         raise CommandFailed(f"{absent} {noun} not exist", ExitCode.NOT_FOUND)
+
+
+async def _gone(client: RouterAdminClient, key: DocumentKey, deadline: float) -> bool:
+    """Whether the document is gone, or goes before the deadline: pipelines end in steps."""
+    while True:
+        try:
+            await client.get(key.kind, key.name, namespace=key.namespace)
+        except NotFoundError:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(GONE_INTERVAL_S)
+
+
+def _outcome(answer: wire.DeleteResponse, gone: bool, dry_run: bool) -> str:
+    if not answer.existed:
+        return "does not exist"
+    if dry_run:
+        return "would be deleted"
+    return "deleted" if gone else "is being deleted"
 
 
 def _keys(
@@ -97,10 +128,9 @@ def _keys(
     return [DocumentKey(_KINDS[kind], namespace, name)]
 
 
-def _data(keys: Sequence[DocumentKey], answers: Sequence[wire.DeleteResponse]) -> dict[str, object]:
+def _data(keys: Sequence[DocumentKey], words: Sequence[str]) -> dict[str, object]:
     return {
         "documents": [
-            {**key._asdict(), "existed": answer.existed, "deleted": answer.deleted}
-            for key, answer in zip(keys, answers, strict=True)
+            {**key._asdict(), "outcome": word} for key, word in zip(keys, words, strict=True)
         ]
     }

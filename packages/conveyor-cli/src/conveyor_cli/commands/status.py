@@ -38,12 +38,12 @@ def status(
     """Show routers and their leader, pipelines with counters and rates, sidecars.
 
     Counters begin when the present leader began to lead. The rate is that of the last 15 seconds
-    with --watch, else the average since then. Exits with 4 when no router leads.
+    with --watch, else the average since then. Exits with 4 when nothing can be agreed.
     """
     rates = Rates()
 
     async def fetch(client: RouterAdminClient) -> ClusterView:
-        view = await look(client, namespace, pipeline)
+        view = await look(client, context.endpoints, namespace, pipeline)
         rates.take(view)
         return view
 
@@ -65,9 +65,9 @@ def status(
         print_renderable(render(view))
     else:
         print_data(data(view), context.output)
-    if view.leader is None:
+    if view.hindrance:
         raise CommandFailed(
-            view.trouble or "no router leads",
+            "the routers cannot agree on anything now",
             ExitCode.UNAVAILABLE,
             "a majority of the routers must run and reach each other",
         )
