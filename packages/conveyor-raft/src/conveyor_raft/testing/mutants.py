@@ -79,18 +79,6 @@ MUTANTS = (
         "replica.send(message.sender, AppendAck(append.session, proved))",
     ),
     Mutant(
-        "acknowledge the whole log instead of what was proved",
-        "core/follower.py",
-        "replica.promise(message.sender, AppendAck(append.session, proved))",
-        "replica.promise(message.sender, AppendAck(append.session, replica.log.last_index))",
-    ),
-    Mutant(
-        "commit what the leader has committed, proved or not",
-        "core/follower.py",
-        "commit = min(append.commit, proved)",
-        "commit = min(append.commit, replica.log.last_index)",
-    ),
-    Mutant(
         "the leader counts its own copy before it is durable",
         "core/leader.py",
         "replica.ledger.durable_index",

@@ -37,6 +37,7 @@ from conveyor_raft.testing.invariants import Invariants, Violated
 from conveyor_raft.testing.network import SimulatedNetwork
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.swarm import draw_knobs
+from conveyor_raft.testing.wording import describe_message
 
 _CLUSTER = ClusterId(b"simulated cluster")
 _WALL_START_MS = 1_700_000_000_000
@@ -267,7 +268,8 @@ class World:
     def _take(self, node: SimulatedNode, _: None) -> bool:
         self._take_due.discard(node.node_id)
         self._perform(node)
-        return True
+        self.invariants.after_event(node)
+        return False
 
     def _snapshot_stored(self, node: SimulatedNode, captured: StoredSnapshot) -> bool:
         node.core.tick(self.local(node))
@@ -380,7 +382,8 @@ class World:
         """Describe the remembered events, oldest first."""
         for time, _, handler, node, _, data in self._trace or ():
             what = handler.__name__.strip("_").replace("_", " ")
-            yield f"{time:>8} ms  node {node.node_id}  {what}  {'' if data is None else data}"
+            details = describe_message(data) if isinstance(data, Message) else data or ""
+            yield f"{time:>8} ms  node {node.node_id}  {what}  {details}"
 
     def __str__(self) -> str:
         return "; ".join(

@@ -1,0 +1,376 @@
+"""Scenarios as text: commands, and beside each the full transcript of what the cluster did.
+
+    python -m conveyor_raft.testing.scripts [--rewrite] FILE...
+
+What for: a script is a test that reads like documentation, and a change of behaviour shows in
+review as a difference in prose. After `--rewrite` the transcripts are what the code does now; the
+reviewer judges whether it should (the idea is etcd's `rafttest`).
+
+A script is blocks, parted by empty lines: comments begin with `#`; one command; `----`; transcript.
+Nothing happens that no command says: messages lie on the wire until they are delivered or dropped,
+writes lie before the disk until `write`, clocks stand still until `campaign` or `heartbeat`.
+
+    cluster 3 [option=number ...]  three fresh nodes, with fields of `CoreOptions`
+    campaign N                     let the node's patience end: it begins an election
+    wake N                         let the node's next timer run out: heartbeats, asking again
+    propose N WORD...              propose commands, in one frame
+    deliver [A->B] [Kind]          deliver matching messages, oldest first (skip=K, n=K: only some)
+    drop ... | copy ...            lose them; deliver copies of them
+    write N [n=K] | apply N        let (K) writes become durable; let what is committed be applied
+    settle [N...]                  deliver, write and apply until these nodes (or all) are at rest
+    crash N [kept=K] | restart N   lose the process and what is under way to it; K writes are kept
+    snapshot N                     take a snapshot of the node's state
+    stream [A->B] | break [A->B]   deliver offered snapshots; lose them
+    show [N...]                    print role, term, log and indexes
+
+`quietly` before a command leaves only changes of roles and the ends of proposals in the transcript.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from conveyor_raft.core.frames import Frame
+from conveyor_raft.core.loading import first_state
+from conveyor_raft.core.membership import Membership
+from conveyor_raft.core.messages import Message
+from conveyor_raft.core.options import CoreOptions
+from conveyor_raft.core.output import Output, SnapshotSend
+from conveyor_raft.core.types import (
+    ClusterId,
+    EntryKind,
+    Identity,
+    Incarnation,
+    LogIndex,
+    Member,
+    NodeId,
+    Proposed,
+    RaftRole,
+)
+from conveyor_raft.testing.simulated_node import SimulatedNode
+from conveyor_raft.testing.wording import describe_message, describe_output, describe_wire
+
+_RULE = "----"
+_NEWS = re.compile(r"  (node \d+ is|token \d+ (is|has)) ")
+
+
+class _NoChance:
+    """Every draw is the smallest: timers run out when the script says so."""
+
+    def randint(self, a: int, _b: int, /) -> int:
+        return a
+
+
+class ScriptError(ValueError):
+    """A command makes no sense; the message says which and why."""
+
+
+class Script:
+    """One cluster under the commands of one script."""
+
+    def __init__(self) -> None:
+        """Begin without a cluster."""
+        self._nodes: dict[int, SimulatedNode] = {}
+        self._clocks: dict[int, int] = {}
+        self._wire: list[Message] = []
+        self._offers: list[tuple[int, SnapshotSend, int]] = []
+        self._token = 0
+        self._lines: list[str] = []
+        self._commands: dict[str, Callable[[list[str], dict[str, str]], None]] = {
+            "cluster": self._cluster,
+            "campaign": self._campaign,
+            "wake": self._wake,
+            "propose": self._propose,
+            "deliver": self._deliver,
+            "copy": self._copy,
+            "drop": self._drop,
+            "write": self._write,
+            "apply": self._apply,
+            "settle": self._settle,
+            "crash": self._crash,
+            "restart": self._restart,
+            "snapshot": self._snapshot,
+            "stream": self._stream,
+            "break": self._break,
+            "show": self._show,
+        }
+
+    def run(self, command: str) -> list[str]:
+        """Perform one command and return its transcript.
+
+        Raises:
+            ScriptError: there is no such command, or it cannot be performed now.
+        """
+        name, *words = command.removeprefix("quietly ").split()
+        named = dict(word.split("=", 1) for word in words if "=" in word)
+        plain = [word for word in words if "=" not in word]
+        if name not in self._commands:
+            raise ScriptError(
+                f"{command!r}: no such command; there are {', '.join(self._commands)}"
+            )
+        self._lines = []
+        try:
+            self._commands[name](plain, named)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ScriptError(f"{command!r}: {error!r}") from error
+        if command.startswith("quietly "):
+            self._lines = [line for line in self._lines if _NEWS.match(line)]
+        return self._lines or ["nothing happens"]
+
+    # ------------------------------------------------------------------ commands
+
+    def _cluster(self, words: list[str], named: dict[str, str]) -> None:
+        ids = range(1, int(words[0]) + 1)
+        members = tuple(Member(NodeId(node), f"node-{node}:1") for node in ids)
+        options = CoreOptions(**{name: int(value) for name, value in named.items()})
+        for node in ids:
+            identity = Identity(ClusterId(b"script"), NodeId(node), Incarnation(b"%d" % node))
+            loaded = first_state(Membership(members))
+            self._nodes[node] = SimulatedNode(identity, options, _NoChance(), loaded)
+            self._clocks[node] = 0
+        self._show([], {})
+
+    def _campaign(self, words: list[str], _: dict[str, str]) -> None:
+        node = self._running(words[0])
+        if node.core.role is RaftRole.CANDIDATE:  # let all of this election's time pass
+            self._clocks[node.node_id] += node.options.election_timeout_min_ms
+        self._wake(words, {})
+
+    def _wake(self, words: list[str], _: dict[str, str]) -> None:
+        node = self._running(words[0])
+        deadline = node.core.next_deadline
+        if deadline is not None:
+            self._clocks[node.node_id] = max(self._clocks[node.node_id], deadline)
+        node.core.tick(self._clocks[node.node_id])
+        self._take(node)
+
+    def _propose(self, words: list[str], _: dict[str, str]) -> None:
+        node = self._running(words[0])
+        self._token += 1
+        payloads = [word.encode() for word in words[1:]]
+        answer = node.core.propose(payloads, wall_ms=0, token=self._token)
+        if isinstance(answer, Proposed):
+            self._say(f"token {self._token} is entries {answer.first_index}..{answer.last_index}")
+        else:
+            leader = f", node {answer.leader_id} leads" if answer.leader_id else ""
+            self._say(f"token {self._token} is refused: {answer.reason.value}{leader}")
+        self._take(node)
+
+    def _deliver(self, words: list[str], named: dict[str, str]) -> None:
+        for message in self._pick(words, named):
+            self._wire.remove(message)
+            self._arrive(message)
+
+    def _copy(self, words: list[str], named: dict[str, str]) -> None:
+        for message in self._pick(words, named):
+            self._arrive(message)
+
+    def _drop(self, words: list[str], named: dict[str, str]) -> None:
+        for message in self._pick(words, named):
+            self._wire.remove(message)
+            self._say(f"lost {describe_message(message)}")
+
+    def _write(self, words: list[str], named: dict[str, str]) -> None:
+        node = self._running(words[0])
+        left = int(named.get("n", "1000"))
+        while node.disk.pending and left:
+            self._finish_write(node)
+            left -= 1
+
+    def _apply(self, words: list[str], _: dict[str, str]) -> None:
+        self._finish_apply(self._running(words[0]))
+
+    def _settle(self, words: list[str], _: dict[str, str]) -> None:
+        chosen = [self._running(word) for word in words] or [
+            node for node in self._nodes.values() if not node.down
+        ]
+        ids = {node.node_id for node in chosen}
+        busy = True
+        while busy:
+            busy = False
+            for node in chosen:
+                while node.disk.pending:
+                    self._finish_write(node)
+                    busy = True
+                while node.installing is not None or node.applying:
+                    self._finish_apply(node)
+                    busy = True
+            for message in list(self._wire):
+                if message.sender in ids and message.to in ids:
+                    self._wire.remove(message)
+                    self._arrive(message)
+                    busy = True
+
+    def _crash(self, words: list[str], named: dict[str, str]) -> None:
+        node = self._running(words[0])
+        kept = int(named.get("kept", "0"))
+        lost = max(0, len(node.disk.pending) - kept)
+        node.crash(kept)
+        self._wire = [message for message in self._wire if message.to != node.node_id]
+        self._say(f"node {node.node_id} crashes; {lost} of its writes are lost")
+
+    def _restart(self, words: list[str], _: dict[str, str]) -> None:
+        node = self._nodes[int(words[0])]
+        node.start(self._clocks[node.node_id])
+        self._show(words, {})
+        self._take(node)
+
+    def _snapshot(self, words: list[str], _: dict[str, str]) -> None:
+        node = self._running(words[0])
+        captured = node.capture_snapshot()
+        node.store_snapshot(captured)
+        self._say(f"node {node.node_id} has a snapshot at {captured.meta.index}")
+        self._take(node)
+
+    def _stream(self, words: list[str], _: dict[str, str]) -> None:
+        for sender, send, state in self._pick_offers(words):
+            self._say(f"snapshot {send.meta.index} arrives: {describe_message(send.message)}")
+            peer = self._nodes[send.peer]
+            peer.receive_snapshot(send.message, state)
+            self._take(peer)
+            self._end_stream(sender, send, delivered=True)
+
+    def _break(self, words: list[str], _: dict[str, str]) -> None:
+        for sender, send, _state in self._pick_offers(words):
+            self._say(f"the stream of snapshot {send.meta.index} to node {send.peer} breaks")
+            self._end_stream(sender, send, delivered=False)
+
+    def _show(self, words: list[str], _: dict[str, str]) -> None:
+        for node in [self._nodes[int(word)] for word in words] or self._nodes.values():
+            self._say(f"node {node.node_id}: {_describe_node(node)}")
+
+    # ------------------------------------------------------------------ what happens
+
+    def _say(self, line: str) -> None:
+        self._lines.append(line)
+
+    def _running(self, word: str) -> SimulatedNode:
+        node = self._nodes[int(word)]
+        if node.down:
+            raise ValueError(f"node {word} is down")
+        return node
+
+    def _take(self, node: SimulatedNode) -> None:
+        out: Output = node.take()
+        for line in describe_output(node.node_id, out):
+            self._say(f"  {line}")
+        self._wire.extend(out.messages)
+        stored = node.disk.snapshot
+        for send in out.send_snapshot:
+            assert stored is not None
+            self._offers.append((node.node_id, send, stored.state))
+
+    def _arrive(self, message: Message) -> None:
+        self._say(describe_message(message))
+        node = self._nodes[message.to]
+        if node.down:
+            self._say(f"  node {message.to} is down")
+            return
+        node.core.step(message)
+        self._take(node)
+
+    def _finish_write(self, node: SimulatedNode) -> None:
+        released = node.complete_write()
+        self._say(f"write {node.disk.completed} of node {node.node_id} is durable")
+        for message in released:
+            self._say(f"  sends {describe_wire(message)}")
+        self._wire.extend(released)
+        self._take(node)
+
+    def _finish_apply(self, node: SimulatedNode) -> None:
+        frames = node.apply_next()
+        words = " ".join(_describe_entries(frames)) or "the snapshot"
+        self._say(f"node {node.node_id} has applied {words}")
+        self._take(node)
+
+    def _end_stream(self, sender: int, send: SnapshotSend, *, delivered: bool) -> None:
+        node = self._nodes[sender]
+        node.core.on_snapshot_sent(send.peer, send.session, delivered=delivered)
+        self._take(node)
+
+    def _pick(self, words: list[str], named: dict[str, str]) -> list[Message]:
+        """Return matching messages on the wire, oldest first."""
+        picked = [message for message in self._wire if _matches(message, words)]
+        picked = picked[int(named.get("skip", "0")) :]
+        return picked[: int(named["n"])] if "n" in named else picked
+
+    def _pick_offers(self, words: list[str]) -> list[tuple[int, SnapshotSend, int]]:
+        picked = [offer for offer in self._offers if _matches(offer[1].message, words)]
+        self._offers = [offer for offer in self._offers if offer not in picked]
+        return picked
+
+
+def _matches(message: Message, words: list[str]) -> bool:
+    names = {f"{message.sender}->{message.to}", type(message.body).__name__}
+    return names.issuperset(words)
+
+
+def _describe_entries(frames: Sequence[Frame]) -> Iterator[str]:
+    for frame in frames:
+        for entry in frame.entries():
+            text = entry.payload.decode() if entry.kind is EntryKind.COMMAND else entry.kind.name
+            yield f"{entry.index}:{text}"
+
+
+def _describe_node(node: SimulatedNode) -> str:
+    if node.down:
+        return f"down; its disk ends at {node.disk.last_index}"
+    core = node.core
+    runs: list[str] = []
+    index = core.first_index
+    while index <= core.last_id.index:
+        term = core.term_at(index)
+        last = index
+        while core.term_at(LogIndex(last + 1)) == term:
+            last = LogIndex(last + 1)
+        runs.append(f"{index}..{last} of term {term}")
+        index = LogIndex(last + 1)
+    leader = "" if core.leader_id in {None, node.node_id} else f" of {core.leader_id}"
+    base = "" if core.snapshot is None else f", snapshot at {core.snapshot.index}"
+    return (
+        f"{core.role.value}{leader} in term {core.term}; log {', '.join(runs) or 'empty'}{base};"
+        f" commit {core.commit_index}, applied {core.applied_index}"
+    )
+
+
+def run_script(text: str) -> str:
+    """Perform all commands of a script; return it with the transcripts as they are now."""
+    script = Script()
+    blocks = []
+    for block in text.strip().split("\n\n"):
+        lines = block.splitlines()
+        comments = [line for line in lines if line.startswith("#")]
+        rest = [line for line in lines if not line.startswith("#")]
+        if rest:
+            comments += [rest[0], _RULE, *script.run(rest[0])]
+        blocks.append("\n".join(comments))
+    return "\n\n".join(blocks) + "\n"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check or rewrite scripts; return 1 if one differs."""
+    parser = argparse.ArgumentParser(prog="python -m conveyor_raft.testing.scripts")
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--rewrite", action="store_true", help="make the code's behaviour the rule")
+    arguments = parser.parse_args(argv)
+    differing = 0
+    for file in arguments.files:
+        before = file.read_text()
+        after = run_script(before)
+        if after == before:
+            continue
+        if arguments.rewrite:
+            file.write_text(after)
+            print(f"rewritten: {file}")
+        else:
+            differing += 1
+            print(f"differs: {file}")
+    return 1 if differing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
