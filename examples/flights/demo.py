@@ -44,6 +44,7 @@ RESTART_AFTER_SECONDS = 3.0
 PROBE_SECONDS = 0.02
 POLL_SECONDS = 0.1
 STALLED_SECONDS = 120.0
+COUNTERS_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -222,11 +223,20 @@ class Demo:
         self.scene.event("the pipeline is completed")
 
     async def read_counters(self, admin: RouterAdminClient) -> None:
-        """Take Conveyor's own counters of what was read and filtered."""
-        status = await admin.pipeline_status(PIPELINE)
-        stages = {stage.stage: stage.total for stage in status.stages}
-        self.report.records_read = stages["flights"].records_out
-        self.report.filtered = stages["drop-cancelled"].filtered
+        """Take Conveyor's own counters of what was read and filtered.
+
+        Sidecars send them with their heartbeats, so the last ones may be a heartbeat away.
+        """
+        deadline = time.monotonic() + COUNTERS_SECONDS
+        while True:
+            status = await admin.pipeline_status(PIPELINE)
+            stages = {stage.stage: stage.total for stage in status.stages}
+            self.report.records_read = stages["flights"].records_out
+            self.report.filtered = stages["drop-cancelled"].filtered
+            settled = self.report.records_read - self.report.filtered == self.count_written()
+            if settled or time.monotonic() > deadline:
+                return
+            await asyncio.sleep(POLL_SECONDS)
 
     # Faults -----------------------------------------------------------------------------------
 
