@@ -47,6 +47,7 @@ _PACKET_BYTES = 1024 * 1024
 _HELLO_SECONDS = 1.0
 _CONNECT_SECONDS = 2.0
 _SNAPSHOT_SECONDS = 600.0
+_STOP_SECONDS = 0.5
 _BACK_OFF_SECONDS_MAX = 1.0
 _COMMON_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
@@ -178,8 +179,9 @@ class GrpcTransport:
             await asyncio.gather(*self._leaving, return_exceptions=True)
             self._leaving.clear()
         server, self._server = self._server, None
-        if server is not None:
-            await server.stop(None)
+        if server is not None and self._service is not None:
+            self._service.hang_up()
+            await server.stop(_STOP_SECONDS)
 
     def statistics(self) -> Mapping[str, int]:
         """Return counters since the start."""
@@ -284,7 +286,7 @@ class _Peer:
     def _refused(self, reason: str) -> _RefusedError:
         if reason != self._told:
             self._told = reason
-            _logger.warning(
+            _logger.info(
                 "no connection to node %s at %s yet: %s",
                 self.member.node_id,
                 self.member.raft_address,
@@ -317,5 +319,9 @@ async def _status(stream: _Stream) -> BaseException:
 def _reason(error: BaseException) -> str:
     """Return one line on why a call failed."""
     if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
+        # gRPC nests its reasons; the last one is what a person looks for.
+        details = error.details() or ""
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            details = details.rpartition(": ")[2]
+        return f"{error.code().name}: {details}"
     return str(error) or type(error).__name__

@@ -40,6 +40,11 @@ class RaftTransportService(raft_pb2_grpc.RaftServicer):
         self._receiver = receiver
         self._receiving = asyncio.Lock()
         self.counters: Counter[str] = Counter()
+        self._stopping = asyncio.Event()
+
+    def hang_up(self) -> None:
+        """End the streams of all peers, so that the server can stop without breaking them."""
+        self._stopping.set()
 
     async def Hello(self, request: pb.HelloRequest, context: _Hello) -> pb.HelloReply:  # noqa: N802
         """Say who this node is."""
@@ -57,16 +62,30 @@ class RaftTransportService(raft_pb2_grpc.RaftServicer):
         identity = self._receiver.identity()
         assert identity is not None
         yield pb.Welcome(node_id=identity.node_id, incarnation=identity.incarnation)
+        reading = asyncio.ensure_future(self._read(packets, greeting))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done() and (problem := reading.result()):
+                await context.abort(grpc.StatusCode.DATA_LOSS, problem)
+        finally:
+            reading.cancel()
+            stopping.cancel()
+            await asyncio.gather(reading, stopping, return_exceptions=True)
+
+    async def _read(self, packets: AsyncIterator[pb.Packet], greeting: pb.Greeting) -> str:
+        """Hand over what arrives until the stream ends; return why it must not go on."""
         receiver, counters = self._receiver, self.counters
         async for packet in packets:
             try:
                 messages = [decode_message(wire, greeting) for wire in packet.messages]
             except Corrupt as error:
                 counters["refused_corrupt"] += 1
-                await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
+                return str(error)
             traces = [trace for wire in packet.messages for trace in decode_traces(wire)]
             counters["messages_received"] += len(messages)
             receiver.receive(messages, traces)
+        return ""
 
     async def SendSnapshot(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.SnapshotChunk], context: _Snapshot

@@ -1,0 +1,155 @@
+"""What only a real port can show: reconnects, wrong greetings, damaged streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from conveyor_raft.core.types import NodeId
+from conveyor_raft.transport.codec import encode_greeting
+from conveyor_raft.transport.grpc import GrpcTransport
+from conveyor_raft.wire import raft_pb2 as pb
+from conveyor_raft.wire import raft_pb2_grpc
+
+pytestmark = pytest.mark.asyncio
+Listener = Any
+
+
+@asynccontextmanager
+async def served(one: Listener) -> AsyncIterator[tuple[GrpcTransport, Any]]:
+    """A node's transport, and a bare client of its port."""
+    transport = GrpcTransport("127.0.0.1:0")
+    one.address = await transport.start(one)
+    try:
+        async with grpc.aio.insecure_channel(one.address) as channel:
+            yield transport, raft_pb2_grpc.RaftStub(channel)
+    finally:
+        await transport.close()
+
+
+async def packets(*items: pb.Packet) -> AsyncIterator[pb.Packet]:
+    for item in items:
+        yield item
+
+
+async def status_of(call: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for _ in call:
+            pass
+    return caught.value.code(), caught.value.details() or ""
+
+
+async def test_a_peer_that_restarts_is_found_again(listener: Callable[..., Listener]) -> None:
+    """The stream is made anew by itself, and the receiver hears of both changes."""
+    a, b = listener(1), listener(2)
+    first, second = GrpcTransport("127.0.0.1:0"), GrpcTransport("127.0.0.1:0")
+    a.address, b.address = await first.start(a), await second.start(b)
+    first.connect(a.own, [a.member(), b.member()])
+    await a.until(lambda: a.peers.get(2) is True)
+    await second.close()
+    await a.until(lambda: a.peers.get(2) is False)
+    again = GrpcTransport(b.address)
+    await again.start(b)
+    await a.until(lambda: a.peers.get(2) is True)
+    first.send(a.message(2))
+    await b.until(lambda: b.messages)
+    await first.close()
+    await again.close()
+
+
+async def test_a_wiped_peer_is_not_the_peer(listener: Callable[..., Listener]) -> None:
+    """The same id with another incarnation gets no message."""
+    a, b = listener(1), listener(2)
+    first, second = GrpcTransport("127.0.0.1:0"), GrpcTransport("127.0.0.1:0")
+    a.address, b.address = await first.start(a), await second.start(b)
+    known = b.member()._replace(incarnation=b"before the disk was lost")
+    first.connect(a.own, [a.member(), known])
+    for _ in range(20):
+        first.send(a.message(2))
+        await asyncio.sleep(0.01)
+    assert b.messages == []
+    assert not a.peers
+    await first.close()
+    await second.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "counter", "match"),
+    [
+        ({"cluster_id": b"s" * 32}, "refused_foreign", "of the cluster 636363"),
+        ({"to": 9}, "refused_addressee", "this is node 2, not node 9"),
+        ({"sender": 2}, "refused_sender", "another has the same id"),
+        ({"protocol": 99}, "refused_protocol", "version 1 of the protocol, not 99"),
+    ],
+)
+async def test_wrong_greetings_are_refused_with_the_reason(
+    listener: Callable[..., Listener], change: dict[str, Any], counter: str, match: str
+) -> None:
+    """Nothing that follows is read, and each is counted by its kind."""
+    a, b = listener(1), listener(2)
+    async with served(b) as (transport, stub):
+        greeting = encode_greeting(a.own, NodeId(2))
+        greeting.MergeFrom(pb.Greeting(**change))
+        message = pb.Message(heartbeat=pb.Heartbeat(session=1))
+        stream = packets(pb.Packet(greeting=greeting, messages=[message]))
+        code, details = await status_of(stub.Exchange(stream))
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert match in details
+        assert transport.statistics()[counter] == 1
+    assert b.messages == []
+
+
+async def test_a_node_without_a_cluster_takes_no_messages(
+    listener: Callable[..., Listener],
+) -> None:
+    """It answers Hello, and that is all."""
+    b = listener(2)
+    b.own = None
+    async with served(b) as (_, stub):
+        reply = await stub.Hello(pb.HelloRequest(), timeout=5)
+        assert reply.cluster_id == b""
+        _, details = await status_of(stub.Exchange(packets(pb.Packet())))
+        assert "no cluster yet" in details
+
+
+async def test_garbage_ends_the_stream_and_not_the_node(listener: Callable[..., Listener]) -> None:
+    """Frames whose checksum differs are data loss; the next stream is served."""
+    a, b = listener(1), listener(2)
+    async with served(b) as (transport, stub):
+        greeting = pb.Packet(greeting=encode_greeting(a.own, NodeId(2)))
+        bad = pb.Message(append_entries=pb.AppendEntries(frames=b"garbage" * 20))
+        stream = packets(greeting, pb.Packet(messages=[bad]))
+        code, _ = await status_of(stub.Exchange(stream))
+        assert code is grpc.StatusCode.DATA_LOSS
+        assert transport.statistics()["refused_corrupt"] == 1
+        good = pb.Message(heartbeat=pb.Heartbeat(session=1))
+        async for welcome in stub.Exchange(packets(greeting, pb.Packet(messages=[good]))):
+            assert welcome.node_id == 2
+    assert len(b.messages) == 1
+
+
+async def test_a_damaged_snapshot_is_not_handed_over(listener: Callable[..., Listener]) -> None:
+    """Too short, too long, another digest, or announced too large."""
+    a, b = listener(1), listener(2)
+    header = pb.SnapshotHeader(greeting=encode_greeting(a.own, NodeId(2)), size=4)
+    huge = pb.SnapshotHeader(greeting=header.greeting, size=2**40)
+
+    async def chunks(*items: pb.SnapshotChunk) -> AsyncIterator[pb.SnapshotChunk]:
+        for item in items:
+            yield item
+
+    async with served(b) as (_, stub):
+        for head, data in ((header, b"abc"), (header, b"abcd"), (header, b"abcde"), (huge, b"")):
+            stream = chunks(pb.SnapshotChunk(header=head), pb.SnapshotChunk(data=data))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.SendSnapshot(stream, timeout=5)
+            assert caught.value.code() in {
+                grpc.StatusCode.DATA_LOSS,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+            }
+    assert b.snapshots == []
