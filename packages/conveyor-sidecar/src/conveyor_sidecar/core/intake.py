@@ -188,6 +188,7 @@ class Intake:
     def _give_up(self, place: _Place) -> None:
         lane = self._lanes.pop(place)
         lane.link = None
+        lane.closed = True
         lane.credit.close()
         for receipt in lane.open.values():
             receipt.abandoned = True

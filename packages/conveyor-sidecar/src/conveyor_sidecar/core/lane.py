@@ -222,6 +222,7 @@ class LaneConsumer:
         name: What the lane connects.
         producer_term: Of the producing instance.
         link: Where the producer is heard at present, or None.
+        closed: Given up by its producer, or replaced: what still comes on it is not heard.
         credit: What it may send.
         open: Frames that have not ended, by sequence.
         unsaid: Frames that ended since DONE was last said.
@@ -232,6 +233,7 @@ class LaneConsumer:
         "_ended_above",
         "_ended_low",
         "boot_id",
+        "closed",
         "credit",
         "link",
         "name",
@@ -270,6 +272,7 @@ class LaneConsumer:
         self._ended_above: set[int] = set()
         self.waiting_records = 0
         self.waiting_bytes = 0
+        self.closed = False
         self.unsaid = 0
         self.unsaid_since_ms = 0
         self.repeat = False

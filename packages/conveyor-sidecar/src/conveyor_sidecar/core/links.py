@@ -122,20 +122,13 @@ class Links:
 
     def on_down(self, link: str, gone: bool) -> None:
         """A link broke, or could not be opened."""
-        peer = self._by_link.pop(link, None)
+        peer = self._by_link.get(link)
         if peer is None:
             return
-        self._context.drop_bundle(link)
-        peer.link = None
-        peer.up = False
+        self._unlink(peer, link)
         peer.failures += 1
-        for lane, _ in peer.lanes.values():
-            lane.ready = False
         if gone:
             self._expire(peer)
-        elif peer.resume_timer is None:
-            due = self._context.now_ms + self._context.options.resume_ms
-            peer.resume_timer = self._context.timers.at(due, lambda: self._expire(peer))
         if not peer.lanes:
             self._forget(peer)
             return
@@ -222,17 +215,33 @@ class Links:
                 self._by_link[LOCAL] = peer
         elif peer.endpoint != endpoint:
             peer.endpoint = endpoint
-            self._move(peer)
+            if peer.link != LOCAL:
+                self._move(peer)
         return peer
 
     def _move(self, peer: _PeerLink) -> None:
         """The peer listens elsewhere now."""
-        if peer.link is None or peer.link == LOCAL:
-            return
-        link = peer.link
-        self._context.emit(CloseLink(link, "the peer has another address"))
-        self.on_down(link, gone=False)
+        if peer.link is not None:
+            self._context.emit(CloseLink(peer.link, "the peer has another address"))
+            self._unlink(peer, peer.link)
         peer.failures = 0
+        if peer.retry_timer is not None:
+            peer.retry_timer.cancel()
+            peer.retry_timer = None
+        if peer.lanes:
+            self._connect(peer)
+
+    def _unlink(self, peer: _PeerLink, link: str) -> None:
+        """The peer has no link at present; its lanes wait for the next one."""
+        self._context.drop_bundle(link)
+        self._by_link.pop(link, None)
+        peer.link = None
+        peer.up = False
+        for lane, _ in peer.lanes.values():
+            lane.ready = False
+        if peer.resume_timer is None:
+            due = self._context.now_ms + self._context.options.resume_ms
+            peer.resume_timer = self._context.timers.at(due, lambda: self._expire(peer))
 
     def _connect(self, peer: _PeerLink) -> None:
         peer.link = f"to:{peer.peer}:{next(self._context.numbers)}"

@@ -94,10 +94,26 @@ class Reception:
             self._links[link].pop(end.lane, None)
 
     def on_down(self, link: str) -> None:
-        """A link broke; its lanes are kept until their producer comes back or is replaced."""
-        for lane, _ in self._links.pop(link, {}).values():
-            if lane.link == link:
-                lane.link = None
+        """A link broke; its lanes are kept until their producer comes back or is replaced.
+
+        Links overtake each other: the hello of a broken link may be handled after that of its
+        successor. So frames are taken from every link that has the lane, their sequences keep
+        the order, and when a link breaks the lane is answered on another one that has it.
+        """
+        for number, (lane, runner) in self._links.pop(link, {}).items():
+            if lane.link != link:
+                continue
+            others = (
+                other
+                for other, lanes in self._links.items()
+                if number in lanes and lanes[number][0] is lane
+            )
+            lane.link = next(others, None)
+            if lane.link is not None:
+                # A late hello had won over the producer's present link: say everything again.
+                lane.repeat = True
+                self._context.bundle(lane.link).credits.append(lane.limits())
+                self._context.touch(runner)
 
     def _close(self, link: str) -> None:
         self.on_down(link)
@@ -108,10 +124,10 @@ class Reception:
     def _lane(self, link: str, number: int) -> tuple[LaneConsumer | None, Runner | None]:
         """The lane that is heard on this link under this number, if it is in force."""
         found = self._links.get(link, {}).get(number)
-        if found is None or found[0].link != link:
+        if found is None:
             return None, None
         lane, runner = found
-        if self._runners.get(runner.key) is not runner:
+        if lane.closed or self._runners.get(runner.key) is not runner:
             return None, None
         return lane, runner
 

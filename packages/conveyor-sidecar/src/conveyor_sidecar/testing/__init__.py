@@ -1,0 +1,1 @@
+"""A seeded world around the delivery engine: fake network, services and routers, and its laws."""
