@@ -69,8 +69,9 @@ class GroupCoordinator:
             group_id: The group; made by its first member.
             member_id: The member; the same one again changes its wishes, if they are others.
             service_name: The source that the group reads.
-            topics: What of it; the partitions are those that its registered services declare.
-            partitions: Their names, or their number, where no service says.
+            topics: What of it. The partitions of a topic bear its name, alone or before a slash;
+                they are those that are recorded or that registered services declare, else one.
+            partitions: Their names within each topic, or their number, where no service says.
 
         Raises:
             Contended: others kept changing the group; try again.
@@ -84,7 +85,7 @@ class GroupCoordinator:
                 member_id=member_id,
                 service_name=service_name,
                 topics=topics,
-                partition_names=_names(state, service_name, topics, partitions),
+                partition_names=_names(state, group_id, service_name, topics, partitions),
             )
 
         await self._change(group_id, change)
@@ -179,17 +180,17 @@ class GroupCoordinator:
 
 def _names(
     state: RouterState,
+    group_id: str,
     service_name: str,
     topics: Sequence[str],
     partitions: Sequence[str] | int | None,
 ) -> Sequence[str]:
-    if isinstance(partitions, int):
-        return [str(number) for number in range(partitions)]
     if partitions is not None:
-        return partitions
-    services = [
-        record
-        for _, record in sorted(state.services.items())
-        if record.service_name == service_name
-    ]
-    return partition_names_of(services, topics)
+        parts = range(partitions) if isinstance(partitions, int) else partitions
+        return [f"{topic}/{part}" for topic in topics for part in parts]
+    group = state.groups.get(group_id)
+    declared = [] if group is None else list(group.partition_names)
+    for _, record in sorted(state.services.items()):
+        if record.service_name == service_name:
+            declared.extend(record.partitions)
+    return partition_names_of(declared, topics)

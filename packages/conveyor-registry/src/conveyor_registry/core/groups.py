@@ -6,11 +6,11 @@ changes the group first, the whole command is refused and computed again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from conveyor_raft.machines.router.commands import RouterCommand, SingleCommand
 from conveyor_raft.machines.router.parts import MemberPartitions
-from conveyor_raft.machines.router.records import GroupRecord, ServiceRecord
+from conveyor_raft.machines.router.records import GroupRecord
 from conveyor_registry.core.assignors import assign
 
 
@@ -53,15 +53,15 @@ def leaving(group: GroupRecord, member_ids: Sequence[str]) -> RouterCommand:
     return _with_assignment(group, leaves, members, len(group.partition_names))
 
 
-def partition_names_of(services: Sequence[ServiceRecord], topics: Sequence[str]) -> list[str]:
-    """The partitions of topics: what the services declare of them, else one for each topic.
+def partition_names_of(declared: Iterable[str], topics: Sequence[str]) -> list[str]:
+    """The partitions of topics: those of the declared ones that are theirs, else one per topic.
 
-    A declared partition belongs to a topic whose name it bears, alone or before a slash.
+    A partition belongs to a topic whose name it bears, alone or before a slash.
     """
-    declared = list(dict.fromkeys(name for one in services for name in one.partitions))
+    known = list(dict.fromkeys(declared))
     found: list[str] = []
     for topic in topics:
-        mine = [name for name in declared if name == topic or name.startswith(f"{topic}/")]
+        mine = [name for name in known if name == topic or name.startswith(f"{topic}/")]
         found.extend(mine or [topic])
     return list(dict.fromkeys(found))
 

@@ -7,13 +7,16 @@ too. Time is in the test's hand.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
+from conveyor_raft.core.types import LogIndex, NodeId, RaftRole, Term
 from conveyor_raft.errors import NotLeader, ShuttingDown
 from conveyor_raft.machines.base import Entry
 from conveyor_raft.machines.router import Outcome, RouterCommand, RouterState, RouterStateMachine
-from conveyor_raft.status import Applied, NodeEvent
+from conveyor_raft.status import Applied, LeadershipChanged, NodeEvent
+from conveyor_raft.watch import Watchers
+
+WATCHERS_MAX = 1_000
 
 
 class InProcessRaft:
@@ -32,7 +35,7 @@ class InProcessRaft:
         self.proposals = 0
         self._index = 0
         self._closed = False
-        self._moved: asyncio.Future[None] | None = None
+        self._watchers = Watchers(WATCHERS_MAX)
 
     async def propose(self, command: RouterCommand, *, timeout: float | None = None) -> Outcome:
         """Apply the command as the next entry."""
@@ -50,30 +53,22 @@ class InProcessRaft:
         try:
             return self.machine.apply(Entry(self._index, 1, self.now_ms, decoded))
         finally:
-            self._wake()
+            self._watchers.notify(self._applied())
 
     async def state(self) -> RouterState:
         """The state."""
         return self.machine.state
 
-    async def watch(self) -> AsyncIterator[NodeEvent]:
-        """Yield the newest applied index whenever it moved."""
-        seen = -1
-        while not self._closed:
-            if self._index != seen:
-                seen = self._index
-                yield Applied(index=seen)  # type: ignore[arg-type]
-                continue
-            if self._moved is None:
-                self._moved = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._moved)
+    def watch(self) -> AsyncIterator[NodeEvent]:
+        """The newest levels of leadership and applied index, until `shutdown`."""
+        role = RaftRole.LEADER if self.is_leader else RaftRole.FOLLOWER
+        leadership = LeadershipChanged(role=role, term=Term(1), leader_id=NodeId(1))
+        return self._watchers.add(leadership, self._applied())
 
     async def shutdown(self) -> None:
         """End all watches."""
         self._closed = True
-        self._wake()
+        self._watchers.notify(None)
 
-    def _wake(self) -> None:
-        if self._moved is not None and not self._moved.done():
-            self._moved.set_result(None)
-        self._moved = None
+    def _applied(self) -> Applied:
+        return Applied(index=LogIndex(self._index))
