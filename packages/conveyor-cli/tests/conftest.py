@@ -146,5 +146,5 @@ def deployed(endpoint: str, run: Run, tmp_path_factory: pytest.TempPathFactory) 
 
     asyncio.run(deploy())
     yield manifest
-    run("delete", "-f", str(manifest), "--ignore-not-found")
     asyncio.run(undeploy())
+    run("delete", "-f", str(manifest), "--ignore-not-found")

@@ -101,14 +101,12 @@ class GrpcSection(Section):
 
 
 class RegistrySection(Section):
-    """Heartbeats and leases of sidecars and of services, and the guard against mass expiry."""
+    """Heartbeats and leases of sidecars and of services."""
 
     sidecar_heartbeat_secs: Seconds = 5.0
     sidecar_lease_secs: Seconds = 15.0
     service_heartbeat_secs: Seconds = 10.0
     service_lease_secs: Seconds = 30.0
-    expiry_guard_share: Annotated[Ratio, Field(gt=0, le=1)] = 0.3
-    expiry_guard_sidecars: Annotated[Count, Field(ge=1, le=1_000_000)] = 5
 
     @model_validator(mode="after")
     def _check_leases(self) -> Self:

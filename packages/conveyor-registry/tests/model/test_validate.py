@@ -112,15 +112,26 @@ def test_what_an_edge_does_when_slow(
 ) -> None:
     """Loss needs consent; options that do nothing are pointed out."""
     flights["spec"]["edges"][0] |= edge
-    (found,) = check(Pipeline.of(flights))
+    *_, found = check(Pipeline.of(flights))
     assert found.severity is severity
     assert problem in found.message
 
 
-def test_loss_is_possible_with_consent(flights: dict[str, Any]) -> None:
-    """slow: drop with allowLoss is valid."""
-    flights["spec"]["edges"][0] |= {"slow": "drop", "allowLoss": "true"}
-    assert check(Pipeline.of(flights)) == []
+@pytest.mark.parametrize("slow", ["spill", "dead-letter", "drop"])
+def test_what_is_not_carried_out_yet_is_said(flights: dict[str, Any], slow: str) -> None:
+    """Blocking instead loses nothing, so the pipeline is taken, with a warning."""
+    flights["spec"]["edges"][0] |= {"slow": slow, "allowLoss": str(slow == "drop").lower()}
+    (problem,) = check(Pipeline.of(flights))
+    assert problem.severity is Severity.WARNING
+    assert "the edge blocks instead" in problem.message
+
+
+def test_an_order_that_would_not_be_kept_is_refused(flights: dict[str, Any]) -> None:
+    """A weaker order than asked for would be a broken promise."""
+    flights["spec"]["edges"][0]["order"] = "partition"
+    (problem,) = check(Pipeline.of(flights))
+    assert problem.severity is Severity.ERROR
+    assert "order: key" in problem.message
 
 
 def test_exactly_once_is_refused_with_the_reason(flights: dict[str, Any]) -> None:

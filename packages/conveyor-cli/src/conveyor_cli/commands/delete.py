@@ -64,8 +64,8 @@ def delete(
 ) -> None:
     """Delete a pipeline or a service's document.
 
-    A deleted pipeline stops at once, without a drain, and its positions are forgotten: applied
-    again it begins anew. To stop it and keep its place, apply it with `enabled: false`.
+    A deleted pipeline drains first; then its positions are forgotten, and applied again it begins
+    anew. To stop it and keep its place, apply it with `enabled: false`.
     """
     keys = _keys(kind, name, namespace, paths)
     if not (yes or dry_run) and sys.stdin.isatty():

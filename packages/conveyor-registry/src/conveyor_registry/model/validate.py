@@ -16,7 +16,7 @@ from conveyor_registry.model.document import DOCUMENT_BYTES_MAX
 from conveyor_registry.model.graph import Graph
 from conveyor_registry.model.names import nearest
 from conveyor_registry.model.pipeline import Edge, Pipeline, Stage
-from conveyor_registry.model.policies import Delivery, ServiceKind, Slow
+from conveyor_registry.model.policies import Delivery, Order, ServiceKind, Slow
 from conveyor_registry.model.predicate import PredicateError, parse_predicate
 from conveyor_registry.model.problem import Path, Problem
 from conveyor_registry.model.service import ServiceDocument, ServiceOffer
@@ -25,6 +25,11 @@ EXACTLY_ONCE_REFUSED = (
     "exactly-once is not available yet: it needs epochs and transactional sinks, which this "
     "version does not have; use effectively-once with sinks that are idempotent"
 )
+
+ORDER_PARTITION_REFUSED = (
+    "order: partition is not available yet; use order: key with the partition as the records' key"
+)
+SLOW_BLOCKS = "slow: {slow} is not available yet: the edge blocks instead, which loses nothing"
 
 
 def check(pipeline: Pipeline) -> list[Problem]:
@@ -93,6 +98,10 @@ def _check_edge(edge: Edge, path: Path) -> Iterable[Problem]:
             parse_predicate(edge.when)
         except PredicateError as error:
             yield Problem.error((*path, "when"), str(error))
+    if edge.order is Order.PARTITION:
+        yield Problem.error((*path, "order"), ORDER_PARTITION_REFUSED)
+    if edge.slow is not Slow.BLOCK:
+        yield Problem.warning((*path, "slow"), SLOW_BLOCKS.format(slow=edge.slow))
     if edge.slow is Slow.DROP and not edge.allow_loss:
         yield Problem.error(
             (*path, "slow"), "slow: drop loses records; say so with allowLoss: true"
