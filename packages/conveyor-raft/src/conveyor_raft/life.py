@@ -152,6 +152,7 @@ class Life(Generic[C, R, S]):
             else:
                 started.set_exception(self.failure)
         finally:
+            self.closing = True  # From here on it ends by itself; nobody may cut it short.
             await self._release()
 
     async def _join(self, stored: Stored) -> Driver[C, R, S]:
@@ -185,10 +186,11 @@ class Life(Generic[C, R, S]):
         return driver
 
     async def _settled_in(self, driver: Driver[C, R, S]) -> None:
-        """Wait until a cluster of one leads."""
+        """Wait until a cluster of one leads, with everything in its state that is in its log."""
         if len(driver.members) == 1:
             async for _ in self.watchers.add(driver.leadership(), Applied(LogIndex(0))):
-                if driver.core.role is RaftRole.LEADER:
+                leads = driver.core.role is RaftRole.LEADER
+                if leads and driver.applier.index >= driver.core.last_id.index:
                     return
 
     async def _release(self) -> None:

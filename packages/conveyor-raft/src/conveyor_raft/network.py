@@ -21,8 +21,9 @@ from conveyor_raft.transport.base import RaftTransport
 
 _logger = logging.getLogger(__name__)
 
-_ROUND_SECONDS = 0.1
+_ROUND_SECONDS = 0.02
 _ROUND_SECONDS_MAX = 1.0
+_HINT_SECONDS_MAX = 30.0
 
 Peers = Sequence[str] | Mapping[int, str] | Sequence[tuple[int, str]]
 """Raft addresses of the other nodes: plain, or with their ids. One's own entry is ignored."""
@@ -130,7 +131,7 @@ class RaftNetwork:
             known |= {a: answer for a, answer in answers.items() if isinstance(answer, Answer)}
             check_hints(cluster_id, self.listed, known)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, 30 * _ROUND_SECONDS_MAX)
+            pause = min(pause * 2, _HINT_SECONDS_MAX)
 
     def check_single(self, members: Sequence[Member]) -> None:
         """Refuse to turn a cluster of one into a member of something else by its peers alone."""
