@@ -215,6 +215,7 @@ def test_a_taken_port_is_named(launch: Any) -> None:
             assert router.ended() == router_main.EXIT_ADDRESS
             assert f"cannot listen on {taken}" in router.output()
             assert "Traceback" not in router.output()
+            assert "add_port.cc" not in router.output()
 
 
 def test_a_data_directory_in_use_is_refused(launch: Any) -> None:
@@ -283,6 +284,6 @@ def test_a_wiped_disk_is_not_taken_for_the_old_node(launch: Any, tmp_path: Path)
     assert routers[2].stop() == 0
     shutil.rmtree(tmp_path / "data-3")
     again = start(2)
-    assert again.ended() == router_main.EXIT_FORMATION
+    assert again.ended() == router_main.EXIT_DATA
     assert "Traceback" not in again.output()
     assert asyncio.run(apply(listens[:2])).applied

@@ -20,15 +20,14 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import structlog
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 FLUSH_TIMEOUT_S = 3.0
 _ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -76,6 +75,14 @@ def configure_telemetry(
     """
     if not endpoint and not any(os.environ.get(name) for name in _ENDPOINT_VARIABLES):
         return Telemetry(None)
+    # Imported only here: most processes export nothing, and this takes a third of their start.
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (  # noqa: PLC0415
+        OTLPSpanExporter,
+    )
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
     resource = Resource.create(
         {
             "service.name": service_name,
@@ -113,6 +120,8 @@ def configure_logging(
         fields: put on every line, such as the node id.
         stream: a text stream.
     """
+    # The C core of gRPC writes lines of its own form unless it is told not to before its first use.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     fixed = dict(fields or {})
 
     def with_fields(logger: Any, method: str, event: Any) -> Any:

@@ -93,11 +93,11 @@ async def test_one_bad_document_stops_all(cluster: Any) -> None:
 @pytest.mark.asyncio
 async def test_a_malformed_document_is_refused_with_its_place(cluster: Any) -> None:
     """Unknown keys name the nearest known one; text that is no document says so."""
-    misspelt = cluster.pipeline(source="in", step=["mid"], sink="out")
+    misspelt = cluster.pipeline(source="in", steps=["mid"], sink="out", enable=True)
     response = await cluster.admin.apply([misspelt, b"{not json"])
     assert outcomes(response) == [REFUSED, REFUSED]
-    assert response.documents[0].problems[0].path == "spec.step"
-    assert response.documents[0].problems[0].nearest == "steps"
+    assert response.documents[0].problems[0].path == "spec.enable"
+    assert response.documents[0].problems[0].nearest == "enabled"
     assert "JSON" in response.documents[1].problems[0].message
 
 

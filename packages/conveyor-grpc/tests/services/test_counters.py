@@ -45,6 +45,19 @@ def test_a_sidecar_that_is_gone_leaves_its_counts() -> None:
     assert book.total("default/p", "s").records_in == 0
 
 
+def test_what_is_open_is_told_by_pipeline() -> None:
+    """A sidecar that is loaded and names no stage counts as holding records of every pipeline."""
+    book = CountersBook()
+    book.take(beat("a", "1", open_records=3))
+    report = book.report("a")
+    assert report is not None
+    assert (report.open_of("default/p"), report.open_of("default/other")) == (3, 0)
+    book.take(SidecarHeartbeatRequest(sidecar_id="a", boot_id="1", load=0.1))
+    assert report.open_of("default/other") == 1
+    book.take(SidecarHeartbeatRequest(sidecar_id="a", boot_id="1"))
+    assert report.open_of("default/p") == 0
+
+
 def test_a_new_leader_begins_at_zero_and_says_since_when() -> None:
     """Counters belong to a leader's time."""
     book = CountersBook()

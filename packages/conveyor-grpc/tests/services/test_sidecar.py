@@ -237,7 +237,9 @@ async def test_silence_becomes_a_decision_and_the_table_tells(cluster: Any) -> N
     await cluster.register("a")
     record = (await cluster.leader.state()).sidecars["a"]
     plane = cluster.leader.plane
-    later = plane.now_ms() + 3 * record.lease_ms
+    now = plane.now_ms()
+    assert not plane.liveness.decide(await cluster.leader.state(), now)
+    later = now + 3 * record.lease_ms
     commands = plane.liveness.decide(await cluster.leader.state(), later)
     assert any(isinstance(command, RouterCommand.ExpireSidecars) for command in commands)
     for command in commands:

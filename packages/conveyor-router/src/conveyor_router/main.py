@@ -20,6 +20,7 @@ from conveyor_config import ConfigError, RouterSettings, load_settings
 from conveyor_grpc.errors import ListenError
 from conveyor_grpc.process import configure_logging, configure_telemetry, stop_signals
 from conveyor_raft.errors import FormationError, NodeStopped, RaftError, StorageError
+from conveyor_raft.errors import ListenError as RaftListenError
 from conveyor_router.node import RouterProcess
 
 EXIT_STOPPED_BY_ITSELF = 1
@@ -106,7 +107,7 @@ def main(config: Path | None, **flags: str | None) -> None:
     )
     try:
         asyncio.run(_run(settings))
-    except ListenError as error:
+    except (ListenError, RaftListenError) as error:
         _refuse(str(error), EXIT_ADDRESS)
     except StorageError as error:
         _refuse(str(error), EXIT_DATA)
@@ -114,13 +115,17 @@ def main(config: Path | None, **flags: str | None) -> None:
         _refuse(str(error), EXIT_FORMATION)
     except NodeStopped as error:
         logging.getLogger(__name__).error("%s", error)
-        code = {FormationError: EXIT_FORMATION, StorageError: EXIT_DATA}
-        causes = [code[kind] for kind in code if isinstance(error.__cause__, kind)]
-        _refuse(str(error), causes[0] if causes else EXIT_STOPPED_BY_ITSELF)
+        _refuse(str(error), _code_of(error))
     except RaftError as error:
         _refuse(str(error), EXIT_STOPPED_BY_ITSELF)
     finally:
         telemetry.shutdown()
+
+
+def _code_of(error: NodeStopped) -> int:
+    if isinstance(error.__cause__, FormationError):
+        return EXIT_FORMATION
+    return EXIT_DATA if isinstance(error.__cause__, StorageError) else EXIT_STOPPED_BY_ITSELF
 
 
 async def _run(settings: RouterSettings) -> None:

@@ -96,9 +96,12 @@ class RouterProcess:
         ]
         try:
             await asyncio.wait([*followers, *ends], return_when=asyncio.FIRST_COMPLETED)
-            for ended in (*ends[1:], *followers):
-                if ended.done() and not stopping.is_set():
-                    ended.result()
+            if not stopping.is_set():
+                # Followers end with the node, a moment before it says why.
+                await asyncio.wait([ends[1]], timeout=STOP_GRACE_S)
+                for ended in (ends[1], *followers):
+                    if ended.done():
+                        ended.result()
         finally:
             await self._server.set_ready(False)
             plane.feed.close()

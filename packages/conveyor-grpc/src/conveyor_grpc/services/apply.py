@@ -13,7 +13,7 @@ versions guard pipelines besides.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -47,6 +47,33 @@ class _Candidate:
     def refused(self) -> bool:
         """Whether an error was found."""
         return bool(model.errors_of(self.problems))
+
+
+def offers_for(
+    pipeline: model.Pipeline,
+    matcher: Matcher,
+    state: RouterState,
+    given: Iterable[model.ServiceDocument] = (),
+) -> list[model.ServiceOffer]:
+    """Return what a pipeline can count on, and the names that its author may have meant.
+
+    Args:
+        pipeline: whose stages ask.
+        matcher: finds the services of its stages.
+        state: what is registered.
+        given: documents that are applied together with it.
+    """
+    asked = {(stage.kind.value, stage.service) for stage in pipeline.stages}
+    others = [
+        model.ServiceOffer(
+            kind=model.ServiceKind(record.service_type.value),
+            name=record.service_name,
+            namespace=record.namespace,
+        )
+        for record in state.services.values()
+        if (record.service_type.value, record.service_name) not in asked
+    ]
+    return [*matcher.offers(pipeline, given), *others]
 
 
 class Applier:
@@ -173,7 +200,9 @@ def _judge(candidates: Sequence[_Candidate], state: RouterState) -> None:
         if not isinstance(document, model.Pipeline):
             continue
         candidate.problems.extend(
-            model.validate(document, matcher.offers(document, given), documents.values())
+            model.validate(
+                document, offers_for(document, matcher, state, given), documents.values()
+            )
         )
         recorded = state.pipelines.get(document.id)
         if recorded is not None and recorded.deleting:

@@ -46,8 +46,13 @@ class SidecarReport:
     stages: dict[tuple[str, str, int], StageCounters] = field(default_factory=dict)
 
     def open_of(self, pipeline: str) -> int:
-        """Return how many records of a pipeline the sidecar holds."""
-        return sum(one.open_records for key, one in self.stages.items() if key[0] == pipeline)
+        """Return how many records of a pipeline the sidecar holds, as far as it says.
+
+        A sidecar that is loaded without saying by which stage may hold some of any pipeline.
+        """
+        unexplained = self.load > 0 and not any(one.open_records for one in self.stages.values())
+        own = sum(one.open_records for key, one in self.stages.items() if key[0] == pipeline)
+        return own or int(unexplained)
 
 
 class CountersBook:

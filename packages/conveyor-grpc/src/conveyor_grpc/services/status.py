@@ -7,6 +7,7 @@ from conveyor_grpc.convert.problems import problem_message
 from conveyor_grpc.convert.services import timestamp
 from conveyor_grpc.convert.table import instance_message
 from conveyor_grpc.errors import NotFoundError
+from conveyor_grpc.services.apply import offers_for
 from conveyor_grpc.services.control_plane import ControlPlane
 from conveyor_grpc.services.resources import summary_message
 from conveyor_grpc.wire import admin_pb2 as wire
@@ -81,7 +82,7 @@ def pipeline_status(
         raise NotFoundError(f"there is no pipeline {pipeline_id!r}{hint}")
     pipeline = model.Pipeline.parse(record.manifest)
     matcher = Matcher(state)
-    problems = model.validate(pipeline, matcher.offers(pipeline), matcher.documents)
+    problems = model.validate(pipeline, offers_for(pipeline, matcher, state), matcher.documents)
     instances = _instances(state, pipeline_id)
     return wire.PipelineStatusResponse(
         revision=state.revision,
