@@ -1,7 +1,7 @@
 """The command ``conveyor-sidecar``: settings from the environment, one process, a clean end.
 
-Nothing is required. The exit code says what kind of trouble ended the process: 2 settings, 3 address,
-4 data directory, 1 anything else.
+Nothing is required. The exit code says what kind of trouble ended the process: 2 settings, 3
+address, 4 data directory, 1 anything else.
 """
 
 from __future__ import annotations

@@ -357,6 +357,7 @@ class SidecarNode:
             instances=instances,
             records_max=self._records_max,
             dead_letters=self._store.held(),
+            last_errors=self._local.calls.last_errors,
         )
 
 

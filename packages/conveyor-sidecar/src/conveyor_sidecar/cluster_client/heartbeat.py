@@ -22,6 +22,7 @@ def heartbeat_request(
     instances: Mapping[tuple[str, str], int],
     records_max: int,
     dead_letters: Iterable[tuple[str, int, int]],
+    last_errors: Mapping[tuple[str, str], str],
 ) -> wire.SidecarHeartbeatRequest:
     """A heartbeat of this moment.
 
@@ -32,6 +33,7 @@ def heartbeat_request(
         instances: For each (pipeline, stage) that runs here, the number of an instance.
         records_max: What the engine may hold; load is measured against it.
         dead_letters: Pipeline, records and bytes held.
+        last_errors: For each (pipeline, stage) the reason of its latest failure.
     """
     request = wire.SidecarHeartbeatRequest(
         sidecar_id=identity.sidecar_id,
@@ -46,7 +48,9 @@ def heartbeat_request(
         request.load = min(1.0, statistics.records / max(1, records_max))
         for (pipeline, stage), counters in list(statistics.stages.items())[:_STAGES_MAX]:
             number = instances.get((pipeline, stage), 0)
-            request.stages.append(_stage(pipeline, stage, number, counters))
+            reported = _stage(pipeline, stage, number, counters)
+            reported.last_error = last_errors.get((pipeline, stage), "")[:256]
+            request.stages.append(reported)
     return request
 
 

@@ -2,19 +2,25 @@
 
 A stream is a reader and a writer that do not wait for each other. ``carry`` runs both until the
 first of them ends and says why the stream is over. The writer takes from a bounded outbox; the
-reader hands every bundle to the pump.
+reader hands every bundle to the pump. Where batches are traced, the arrival of a frame is a span of
+its own, and what is done with the frame here hangs below it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
+from opentelemetry.trace import SpanKind
+
+from conveyor_sdk.carrier import Frame
 from conveyor_sidecar import lane_codec
 from conveyor_sidecar.core.events import Event, LaneMessageReceived
 from conveyor_sidecar.core.messages import LaneMessage
 from conveyor_sidecar.routing.outbox import Outbox
+from conveyor_sidecar.tracing import batch_span, traceparent_of
 
 LANES_SERVICE = "conveyor.service.v1.DataPlane"
 LANES_METHOD = f"/{LANES_SERVICE}/Lanes"
@@ -78,8 +84,22 @@ class LaneStream:
     async def _read_all(self, read: Read, post: Post) -> None:
         link = self.link
         while isinstance(data := await read(), bytes):
-            post(LaneMessageReceived(link, lane_codec.decode(data)))
+            message = lane_codec.decode(data)
+            if message.data and message.data[0].traceparent:
+                message.data = [received(frame) for frame in message.data]
+            post(LaneMessageReceived(link, message))
 
     async def _write_all(self, write: Write) -> None:
         while (bundle := await self.outbox.take()) is not None:
             await write(bundle)
+
+
+def received(frame: Frame) -> Frame:
+    """The frame, its trace context moved on to the span of its arrival here."""
+    origin = frame.origins[0] if frame.origins else None
+    facts = {"conveyor.lane": frame.lane, "conveyor.records": frame.count}
+    named = {"conveyor.pipeline": origin.pipeline} if origin else {}
+    with batch_span(
+        "conveyor.receive", frame.traceparent, SpanKind.CONSUMER, {**facts, **named}
+    ) as span:
+        return replace(frame, traceparent=traceparent_of(span) or frame.traceparent)

@@ -8,7 +8,6 @@ letters in the end, with the sentence written here as their reason. Texts are bo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
@@ -145,8 +144,6 @@ def _next_offset(offsets: Sequence[int], oversize: Sequence[WireOversize], count
     """The offset after the last one, 8 bytes big-endian."""
     if len(offsets) != count:
         raise ProtocolError(f"{count} records came with {len(offsets)} offsets")
-    if any(later <= earlier for earlier, later in pairwise(offsets)):
-        raise ProtocolError("the offsets of a batch do not increase strictly")
     last = max([*offsets[-1:], *(item.offset for item in oversize)])
     return (last + 1).to_bytes(8, "big")
 

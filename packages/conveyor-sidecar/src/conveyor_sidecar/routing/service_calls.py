@@ -59,7 +59,11 @@ Withdraw = Callable[[str, str], None]
 
 
 class ServiceCalls:
-    """The calls under way."""
+    """The calls under way.
+
+    Attributes:
+        last_errors: For each (pipeline, stage) the reason of its latest failure.
+    """
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class ServiceCalls:
         self._withdraw = withdraw
         self._lookups = Lookups()
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self.last_errors: dict[tuple[str, str], str] = {}
         self._headers: dict[tuple[object, ...], tuple[Mapping[str, str], bytes]] = {}
 
     def start(self, effect: CallService) -> None:
@@ -138,6 +143,9 @@ class ServiceCalls:
                 event = CallFailed(effect.call_id, CallFailureKind.GARBAGE, str(error))
             if isinstance(event, CallFailed):
                 mark_failed(span, event.reason)
+                self.last_errors[pipeline, stage] = event.reason
+            elif event.failures:
+                self.last_errors[pipeline, stage] = event.failures[0].reason
         self._post(event)
 
     async def _call(
