@@ -36,7 +36,7 @@ def _refuse(constant: str) -> object:
 _encode_json = json.JSONEncoder(
     separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_jsonable
 ).encode
-_decode_json = json.JSONDecoder(parse_constant=_refuse).decode
+_decoder = json.JSONDecoder(parse_constant=_refuse)
 
 
 def encode(value: object) -> bytes:
@@ -64,7 +64,12 @@ def decode_json(payload: bytes) -> object:
         CodecError: It is not JSON.
     """
     try:
-        return _decode_json(payload.decode())
+        text = payload.decode()
+        if text[:1] in ("{", "["):
+            value, end = _decoder.raw_decode(text)
+            if end == len(text):
+                return value
+        return _decoder.decode(text)
     except (ValueError, RecursionError) as error:
         raise CodecError(f"the payload is not JSON: {error}") from error
 
