@@ -46,7 +46,7 @@ async def test_three_routers_form_one_cluster(tmp_path: Path) -> None:
         statuses = [await deployment.status_of(router) for router in deployment.routers]
         assert all(status and len(status.members) == 3 for status in statuses)
         assert len({status.cluster_id for status in statuses if status}) == 1
-        assert "leader" in deployment.conveyor("status")
+        assert "leader" in await deployment.conveyor("status")
 
 
 async def test_a_single_router_is_a_cluster_of_one(tmp_path: Path) -> None:

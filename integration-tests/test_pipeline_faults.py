@@ -77,7 +77,7 @@ async def test_killing_each_sidecar_and_service_loses_nothing(tmp_path: Path) ->
             cluster.add_service(name, [sys.executable, str(APPS / script)])
         cluster.start()
         await running.wait_for_services(3)
-        running.apply(PIPELINE)
+        await running.apply(PIPELINE)
         victims = [name for name in cluster.processes if not name.startswith("router-")]
         kills: list[Killed] = []
         total = 2 * COUNT * 9 // 10
@@ -130,7 +130,7 @@ async def test_the_data_plane_goes_on_without_any_router(tmp_path: Path) -> None
             cluster.add_service(name, [sys.executable, str(APPS / script)])
         cluster.start()
         await running.wait_for_services(3)
-        running.apply(PIPELINE)
+        await running.apply(PIPELINE)
         await wait_until(lambda: len(delivered(output)) > 500, "the flow", timeout_seconds=60)
         for router in running.routers:
             router.kill()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
-import subprocess
+import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -89,22 +90,30 @@ class Deployment:
         """Return the names of all services that the leader knows."""
         return {service.service_id for service in await self.registry.list_services()}
 
-    def conveyor(self, *arguments: str, expect: int = 0) -> str:
+    async def conveyor(self, *arguments: str, expect: int = 0) -> str:
         """Run the `conveyor` command as a person would; return its standard output."""
         command = [program("conveyor"), "--endpoint", self.cluster.endpoints, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == expect, f"{command}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        done = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **self.cluster.environment},
+        )
+        async with asyncio.timeout(60):
+            output, errors = await done.communicate()
+        assert done.returncode == expect, f"{command}\n{output.decode()}\n{errors.decode()}"
+        return output.decode()
 
-    def conveyor_json(self, *arguments: str) -> Any:
+    async def conveyor_json(self, *arguments: str) -> Any:
         """Run the `conveyor` command with `-o json` and return what it printed."""
-        return json.loads(self.conveyor(*arguments, "-o", "json"))
+        return json.loads(await self.conveyor(*arguments, "-o", "json"))
 
-    def apply(self, text: str) -> None:
+    async def apply(self, text: str) -> None:
         """Apply manifests given as text."""
         path = self.cluster.directory / "manifest.yaml"
         path.write_text(text)
-        self.conveyor("apply", "-f", str(path))
+        await self.conveyor("apply", "-f", str(path))
 
     async def phase(self, pipeline: str) -> str:
         """Return a pipeline's phase, empty while the leader does not answer."""

@@ -21,7 +21,14 @@ class Span:
     service: str
     instance: str
     start_ns: int
-    links: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Where it happened: the sidecar's id, or what kind of process it was.
+
+        Which router leads differs from run to run, which sidecar does what does not.
+        """
+        return self.instance if self.service == "conveyor-sidecar" else self.service
 
 
 @dataclass
@@ -70,7 +77,6 @@ class TraceReceiver(trace_service_pb2_grpc.TraceServiceServicer):
                             service=about.get("service.name", ""),
                             instance=about.get("service.instance.id", ""),
                             start_ns=span.start_time_unix_nano,
-                            links=tuple(link.trace_id.hex() for link in span.links),
                         )
                     )
         return trace_service_pb2.ExportTraceServiceResponse()
@@ -86,7 +92,7 @@ class TraceReceiver(trace_service_pb2_grpc.TraceServiceServicer):
 
 
 def walk(spans: list[Span]) -> list[str]:
-    """Return a trace as indented lines `service: name`, children below their parents.
+    """Return a trace as indented lines `place: name`, children below their parents.
 
     Equal siblings (a batch that went to two instances, say) are one line, so that the walk tells
     the path and not the load.
@@ -101,7 +107,7 @@ def walk(spans: list[Span]) -> list[str]:
         groups: dict[str, list[str]] = {}
         for parent in parents:
             for span in children.get(parent, []):
-                groups.setdefault(f"{span.service}: {span.name}", []).append(span.span_id)
+                groups.setdefault(f"{span.place}: {span.name}", []).append(span.span_id)
         result: list[str] = []
         for title, identifiers in groups.items():
             result.append("  " * depth + title)
