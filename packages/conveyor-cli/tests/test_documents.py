@@ -30,7 +30,7 @@ def clean(run: Run, flights: Path) -> Path:
 def test_apply_is_idempotent(run: Run, clean: Path) -> None:
     """The first time creates, the second changes nothing."""
     first = run("apply", "-f", str(clean)).stdout
-    assert "Pipeline default/flights created (version 1), Pending: " in first
+    assert "Pipeline default/flights created (version 1), Pending\n" in first
     assert "Sink default/warehouse created (version 1)" in first
     second = run("apply", "-f", str(clean)).stdout
     assert "Pipeline default/flights unchanged (version 1), Pending" in second

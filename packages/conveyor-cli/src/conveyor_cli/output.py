@@ -55,19 +55,27 @@ def console_for_output() -> Console:
     )
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
-    """A table without lines; states are coloured by what they mean."""
-    made = Table(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), title=title or None, title_justify="left"
-    )
-    made.header_style = "bold"
-    made.title_style = "bold"
-    for column in columns:
-        numeric = column in _NUMERIC
-        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(cell(value) for value in row))
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table without lines; states are coloured by what they mean.
+
+    Columns for what is seldom there (:data:`_OCCASIONAL`) are left out when all rows lack it.
+    """
+    given = [tuple(row) for row in rows]
+    kept = [
+        index
+        for index, column in enumerate(columns)
+        if column not in _OCCASIONAL or any(row[index] not in (None, "") for row in given)
+    ]
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for index in kept:
+        numeric = columns[index] in _NUMERIC
+        made.add_column(columns[index], justify="right" if numeric else "left", overflow="fold")
+    for row in given:
+        made.add_row(*(cell(row[index]) for index in kept))
     return made
+
+
+_OCCASIONAL = frozenset({"REASON", "TROUBLE", "LAST ERROR"})
 
 
 _NUMERIC = frozenset(

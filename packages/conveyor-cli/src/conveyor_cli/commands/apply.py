@@ -206,7 +206,7 @@ def _print_outcomes(
 def _phase(answer: wire.AppliedDocument) -> str:
     if not answer.phase or answer.outcome == wire.APPLY_OUTCOME_REFUSED:
         return ""
-    waits = answer.phase == "Pending" and answer.reason
+    waits = answer.phase == "Pending" and answer.reason and not answer.problems
     return f", {answer.phase}" + (f": {shown(answer.reason)}" if waits else "")
 
 
