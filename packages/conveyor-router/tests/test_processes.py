@@ -146,9 +146,9 @@ def http(address: str, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_a_cluster_of_one_keeps_what_it_acknowledged(launch: Any, tmp_path: Path) -> None:
-    """No peers, no waiting; SIGTERM ends it with 0; a restart knows everything; metrics tell."""
-    listen, raft, metrics = free_addresses(3)
+def test_a_cluster_of_one_and_its_directory(launch: Any) -> None:
+    """It answers, keeps what it acknowledged; its directory is refused to others."""
+    listen, raft, metrics, listen2, raft2 = free_addresses(5)
     env = {"CONVEYOR_METRICS__LISTEN_ADDR": metrics}
     router = launch(1, listen, raft, [], **env)
     assert asyncio.run(with_leader([listen])) == 1
@@ -157,32 +157,60 @@ def test_a_cluster_of_one_keeps_what_it_acknowledged(launch: Any, tmp_path: Path
     assert http(metrics, "/healthz")[0] == 200
     assert "conveyor_raft_commit_index" in http(metrics, "/metrics")[1]
     assert http(metrics, "/nothing")[0] == 404
+
+    second = launch(1, listen2, raft2, [])
+    assert second.ended() == router_main.EXIT_DATA
+    assert "data-1" in second.output()
+
     assert router.stop() == 0
     lines = [json.loads(line) for line in router.output().splitlines() if line.startswith("{")]
     assert any("SIGTERM" in line["event"] for line in lines)
     assert all(line["node_id"] == 1 for line in lines)
     assert "config/router.yaml does not exist" in router.output()
-    assert "Traceback" not in router.output()
+
+    another_node = launch(2, listen2, raft2, [], data="data-1")
+    assert another_node.ended() == router_main.EXIT_DATA
+    assert "data-1" in another_node.output()
+
+    given_peers = launch(1, listen2, raft2, [raft])
+    assert given_peers.ended() == router_main.EXIT_FORMATION
+    assert "peers" in given_peers.output().lower()
 
     again = launch(1, listen, raft, [], **env)
     assert asyncio.run(pipelines([listen])) == ["flights"]
     assert again.stop() == 0
+    for one in (router, second, another_node, given_peers, again):
+        assert "Traceback" not in one.output()
 
 
-def test_a_cluster_of_three_survives_its_leader(launch: Any) -> None:
-    """By the documented flags; kill -9 of the leader loses nothing that was acknowledged."""
+def test_a_cluster_of_three_survives_its_leader_and_a_wiped_disk(
+    launch: Any, tmp_path: Path
+) -> None:
+    """By the documented flags; kill -9 of the leader loses nothing that was acknowledged.
+
+    When it comes back without its disk it has forgotten its votes, and is not let in as it was.
+    """
     addresses = free_addresses(6)
     listens, rafts = addresses[:3], addresses[3:]
-    routers = [
-        launch(number + 1, listens[number], rafts[number], [r for r in rafts if r != rafts[number]])
-        for number in range(3)
-    ]
+
+    def start(number: int) -> Router:
+        peers = [raft for raft in rafts if raft != rafts[number]]
+        router: Router = launch(number + 1, listens[number], rafts[number], peers)
+        return router
+
+    routers = [start(number) for number in range(3)]
     leader = asyncio.run(with_leader(listens))
     assert asyncio.run(apply(listens)).applied
-    routers[leader - 1].process.kill()
+    routers[leader - 1].kill()
     survivors = [listen for number, listen in enumerate(listens, start=1) if number != leader]
     assert asyncio.run(pipelines(survivors)) == ["flights"]
     assert asyncio.run(with_leader(survivors)) != leader
+
+    shutil.rmtree(tmp_path / f"data-{leader}")
+    wiped = start(leader - 1)
+    assert wiped.ended() == router_main.EXIT_DATA
+    assert "Traceback" not in wiped.output()
+    assert asyncio.run(pipelines(survivors)) == ["flights"]
     for number, router in enumerate(routers, start=1):
         if number != leader:
             assert router.stop() == 0
@@ -218,41 +246,6 @@ def test_a_taken_port_is_named(launch: Any) -> None:
             assert "add_port.cc" not in router.output()
 
 
-def test_a_data_directory_in_use_is_refused(launch: Any) -> None:
-    """Two processes never share one."""
-    listen, raft, listen2, raft2 = free_addresses(4)
-    launch(1, listen, raft, [])
-    asyncio.run(with_leader([listen]))
-    second = launch(1, listen2, raft2, [])
-    assert second.ended() == router_main.EXIT_DATA
-    assert "data-1" in second.output()
-    assert "Traceback" not in second.output()
-
-
-def test_a_data_directory_of_another_node_is_refused(launch: Any) -> None:
-    """Node 2 does not take over the identity of node 1."""
-    listen, raft = free_addresses(2)
-    first = launch(1, listen, raft, [])
-    asyncio.run(with_leader([listen]))
-    assert first.stop() == 0
-    other = launch(2, listen, raft, [], data="data-1")
-    assert other.ended() == router_main.EXIT_DATA
-    assert "data-1" in other.output()
-    assert "Traceback" not in other.output()
-
-
-def test_the_directory_of_a_cluster_of_one_is_not_given_peers(launch: Any) -> None:
-    """A cluster of one cannot become a cluster of three by a flag."""
-    listen, raft, *others = free_addresses(4)
-    first = launch(1, listen, raft, [])
-    asyncio.run(with_leader([listen]))
-    assert first.stop() == 0
-    again = launch(1, listen, raft, others)
-    assert again.ended() == router_main.EXIT_FORMATION
-    assert "peers" in again.output().lower()
-    assert "Traceback" not in again.output()
-
-
 def test_two_nodes_with_one_id_do_not_form_a_cluster(launch: Any) -> None:
     """Whoever notices says which id and which address."""
     listen, raft, listen2, raft2 = free_addresses(4)
@@ -267,23 +260,3 @@ def test_two_nodes_with_one_id_do_not_form_a_cluster(launch: Any) -> None:
     ended = [router for router in routers if router.process.poll() is not None]
     assert ended[0].ended() == router_main.EXIT_FORMATION
     assert "node id" in ended[0].output() or "node-id" in ended[0].output()
-
-
-def test_a_wiped_disk_is_not_taken_for_the_old_node(launch: Any, tmp_path: Path) -> None:
-    """It has forgotten its votes: letting it in as it was could undo what was acknowledged."""
-    addresses = free_addresses(6)
-    listens, rafts = addresses[:3], addresses[3:]
-
-    def start(number: int) -> Router:
-        peers = [raft for raft in rafts if raft != rafts[number]]
-        router: Router = launch(number + 1, listens[number], rafts[number], peers)
-        return router
-
-    routers = [start(number) for number in range(3)]
-    asyncio.run(with_leader(listens))
-    assert routers[2].stop() == 0
-    shutil.rmtree(tmp_path / "data-3")
-    again = start(2)
-    assert again.ended() == router_main.EXIT_DATA
-    assert "Traceback" not in again.output()
-    assert asyncio.run(apply(listens[:2])).applied

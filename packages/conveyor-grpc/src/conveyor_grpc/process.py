@@ -120,8 +120,6 @@ def configure_logging(
         fields: put on every line, such as the node id.
         stream: a text stream.
     """
-    # The C core of gRPC writes lines of its own form unless it is told not to before its first use.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     fixed = dict(fields or {})
 
     def with_fields(logger: Any, method: str, event: Any) -> Any:

@@ -16,6 +16,10 @@ from pathlib import Path
 
 import click
 
+# The C core of gRPC writes lines of its own between ours, unless it is told not to before it is
+# loaded.
+os.environ["GRPC_VERBOSITY"] = os.environ.get("GRPC_VERBOSITY", "NONE")
+
 from conveyor_config import ConfigError, RouterSettings, load_settings
 from conveyor_grpc.errors import ListenError
 from conveyor_grpc.process import configure_logging, configure_telemetry, stop_signals
