@@ -131,3 +131,16 @@ def test_a_service_id_is_given_once(log, make_offer):
     with pytest.raises(CommandRejected, match="twice"):
         log.sidecar("a", make_offer("s", "a:1"), make_offer("s", "a:2"))
     assert not log.state.sidecars
+
+
+def test_registering_again_unchanged_moves_no_revision(log, make_offer):
+    """A rescan that found nothing new costs nobody a new table; an old expiry still misses."""
+    log.sidecar("a", make_offer("s"))
+    log.now_ms = 9_000
+    assert not log.sidecar("a", make_offer("s")).changed
+    assert log.state.table_revision == 1
+    record = log.state.sidecars["a"]
+    assert (record.registered_revision, record.last_heartbeat_ms) == (2, 9_000)
+    outcome = log(C.ExpireSidecars(sidecars=({"id": "a", "registered_revision": 1},)))
+    assert outcome.refused[0].code is RefusalCode.OUTDATED
+    assert log.sidecar("a", make_offer("s", labels={"new": "1"})).changed

@@ -27,6 +27,7 @@ from conveyor_raft.machines.router.records import (
 from conveyor_registry.model import (
     DocumentKey,
     DocumentRefused,
+    Match,
     Pipeline,
     ServiceDocument,
     ServiceKind,
@@ -131,9 +132,13 @@ class Matcher:
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
         self._by_kind: dict[tuple[str, str], list[ServiceRecord]] = defaultdict(list)
+        self._by_name: dict[tuple[str, str, str], list[ServiceRecord]] = defaultdict(list)
         for service_id in sorted(facts.services):
             record = facts.services[service_id]
-            self._by_kind[(record.namespace, record.service_type)].append(record)
+            if record.sidecar_id:
+                kind = (record.namespace, record.service_type.value)
+                self._by_kind[kind].append(record)
+                self._by_name[(*kind, record.service_name)].append(record)
 
     def document(self, namespace: str, kind: ServiceKind, name: str) -> ServiceDocument | None:
         """The document that a stage refers to, if one was applied."""
@@ -145,9 +150,9 @@ class Matcher:
         if document is not None and document.spec.endpoint is not None:
             return self._static(namespace, stage, document, document.spec.endpoint)
         found = []
-        for record in self._by_kind[(namespace, stage.kind.value)]:
+        for record in self._matching(namespace, stage, document):
             sidecar = self._facts.sidecars.get(record.sidecar_id)
-            if sidecar is None or not _matches(record, stage.service, document):
+            if sidecar is None:
                 continue
             obstacle = _obstacle(record, sidecar)
             found.append(
@@ -200,8 +205,8 @@ class Matcher:
 
     def names(self, namespace: str, kind: ServiceKind) -> list[str]:
         """The names that services of a kind go by, as registered."""
-        rows = self._by_kind[(namespace, kind.value)]
-        return sorted({record.service_name for record in rows if record.sidecar_id})
+        rows = self._by_kind.get((namespace, kind.value), ())
+        return sorted({record.service_name for record in rows})
 
     @cached_property
     def documents(self) -> list[ServiceDocument]:
@@ -224,18 +229,27 @@ class Matcher:
             document = fresh.get(key) or self.document(
                 pipeline.namespace, stage.kind, stage.service
             )
-            for record in self._by_kind[(pipeline.namespace, stage.kind.value)]:
-                if record.sidecar_id and _matches(record, stage.service, document):
-                    declared = document is not None and document.spec.declares is not None
-                    if record.described or declared:
-                        found.append(_offer(effective(record, document), stage))
+            declared = document is not None and document.spec.declares is not None
+            for record in self._matching(pipeline.namespace, stage, document):
+                if record.described or declared:
+                    found.append(_offer(effective(record, document), stage))
         return found
 
+    def _matching(
+        self, namespace: str, stage: Stage, document: ServiceDocument | None
+    ) -> list[ServiceRecord]:
+        kind = stage.kind.value
+        match = None if document is None else document.spec.match
+        if match is None or not _says_anything(match):
+            return self._by_name.get((namespace, kind, stage.service), [])
+        return [one for one in self._by_kind.get((namespace, kind), ()) if _fits(one, match)]
 
-def _matches(record: ServiceRecord, name: str, document: ServiceDocument | None) -> bool:
-    match = None if document is None else document.spec.match
-    if match is None or (match.port is None and match.grpc_service is None and not match.labels):
-        return record.service_name == name
+
+def _says_anything(match: Match) -> bool:
+    return match.port is not None or match.grpc_service is not None or bool(match.labels)
+
+
+def _fits(record: ServiceRecord, match: Match) -> bool:
     if match.port is not None and record.endpoint.rpartition(":")[2] != str(match.port):
         return False
     if match.grpc_service is not None and match.grpc_service not in record.grpc_services:

@@ -11,6 +11,7 @@ Positions do not change a table either; they are read when a partition gets its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from conveyor_raft.machines.router.records import (
@@ -21,11 +22,10 @@ from conveyor_raft.machines.router.records import (
     ServiceHealth,
     ServiceRecord,
     ServiceType,
-    SidecarRecord,
 )
 from conveyor_raft.machines.router.state import RouterState
 from conveyor_registry.core.matching import applied_document, effective, parsed_pipeline
-from conveyor_registry.model import DocumentRefused, Pipeline, Stage
+from conveyor_registry.model import DocumentRefused, Pipeline, ServiceDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,39 +116,57 @@ def table_for(state: RouterState, sidecar_id: str) -> SidecarTable:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _StageFacts:
+    """What the documents say of one stage."""
+
+    kind: ServiceType
+    service: str
+    document: ServiceDocument | None
+
+
+_UNREADABLE = _StageFacts(ServiceType.TRANSFORM, "", None)
+"""A stage of a document of another release: its assignments speak for themselves."""
+
+
 def _pipeline(state: RouterState, record: PipelineRecord, sidecar_id: str) -> TablePipeline:
-    stages: dict[str, Stage] = {}
-    pipeline: Pipeline | None = None
     try:
-        pipeline = parsed_pipeline(record.manifest)
-        stages = {stage.id: stage for stage in pipeline.stages}
+        pipeline: Pipeline | None = parsed_pipeline(record.manifest)
     except DocumentRefused:
-        pass  # of another release: the instances speak for themselves
-    partitions = [
-        _partition(state, row, record)
-        for row in state.partitions_of(record.pipeline_id)
-        if row.sidecar_id == sidecar_id
-    ]
-    namespace = "" if pipeline is None else pipeline.namespace
+        pipeline = None
+    stages = {} if pipeline is None else _stage_facts(state, pipeline)
     return TablePipeline(
         pipeline_id=record.pipeline_id,
         version=record.version,
         manifest=record.manifest,
         phase=record.phase,
-        documents=_documents(state, namespace, stages),
+        documents=() if pipeline is None else _documents(state, pipeline.namespace, stages),
         instances=tuple(
-            _instance(state, row, state.sidecars[row.sidecar_id], stages.get(row.stage), namespace)
+            _instance(state, row, stages.get(row.stage, _UNREADABLE))
             for row in state.instances_of(record.pipeline_id)
             if row.sidecar_id in state.sidecars
         ),
-        partitions=tuple(partitions),
+        partitions=tuple(
+            _partition(state, row, record)
+            for row in state.partitions_of(record.pipeline_id)
+            if row.sidecar_id == sidecar_id
+        ),
     )
 
 
+def _stage_facts(state: RouterState, pipeline: Pipeline) -> dict[str, _StageFacts]:
+    facts = {}
+    for stage in pipeline.stages:
+        kind, service = stage.kind, stage.service
+        document = applied_document(state.manifests, pipeline.namespace, kind, service)
+        facts[stage.id] = _StageFacts(ServiceType(kind.value), service, document)
+    return facts
+
+
 def _documents(
-    state: RouterState, namespace: str, stages: dict[str, Stage]
+    state: RouterState, namespace: str, stages: Mapping[str, _StageFacts]
 ) -> tuple[TableDocument, ...]:
-    wanted = sorted({(stage.kind.value, stage.service) for stage in stages.values()})
+    wanted = sorted({(facts.kind.value, facts.service) for facts in stages.values()})
     return tuple(
         TableDocument(kind, name, state.manifests[(kind, namespace, name)].document)
         for kind, name in wanted
@@ -156,19 +174,14 @@ def _documents(
     )
 
 
-def _instance(
-    state: RouterState,
-    row: InstanceAssignment,
-    sidecar: SidecarRecord,
-    stage: Stage | None,
-    namespace: str,
-) -> TableInstance:
+def _instance(state: RouterState, row: InstanceAssignment, facts: _StageFacts) -> TableInstance:
+    sidecar = state.sidecars[row.sidecar_id]
     service = state.services.get(row.service_id)
     if service is None:
         service = ServiceRecord(
             service_id=row.service_id,
-            service_name="" if stage is None else stage.service,
-            service_type=ServiceType.TRANSFORM if stage is None else ServiceType(stage.kind.value),
+            service_name=facts.service,
+            service_type=facts.kind,
             endpoint=row.endpoint,
             sidecar_id=row.sidecar_id,
             described=False,
@@ -176,9 +189,6 @@ def _instance(
     health = service.health
     if sidecar.health is ServiceHealth.UNHEALTHY:
         health = sidecar.health
-    if stage is not None:
-        document = applied_document(state.manifests, namespace, stage.kind, stage.service)
-        service = effective(service, document)
     return TableInstance(
         stage=row.stage,
         index=row.index,
@@ -189,7 +199,11 @@ def _instance(
         service_id=row.service_id,
         service_endpoint=row.endpoint,
         service=replace(
-            service, health_reason="", registered_ms=0, last_heartbeat_ms=0, registered_revision=0
+            effective(service, facts.document),
+            health_reason="",
+            registered_ms=0,
+            last_heartbeat_ms=0,
+            registered_revision=0,
         ),
         health=health,
     )

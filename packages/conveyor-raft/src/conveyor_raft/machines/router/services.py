@@ -19,7 +19,7 @@ from conveyor_raft.machines.router.commands import (
 )
 from conveyor_raft.machines.router.outcome import Moment, Outcome, Refusal, RefusalCode
 from conveyor_raft.machines.router.parts import ServiceOffer
-from conveyor_raft.machines.router.records import ServiceRecord
+from conveyor_raft.machines.router.records import ServiceRecord, SidecarRecord
 from conveyor_raft.machines.router.state import RouterState
 
 SERVICES_MAX = 100_000
@@ -65,6 +65,21 @@ def record_of(
     )
 
 
+def put_registration(state: RouterState, record: ServiceRecord | SidecarRecord) -> None:
+    """Put a registration; one that says nothing new moves no revision, for nobody has to act."""
+    old: ServiceRecord | SidecarRecord | None
+    if isinstance(record, ServiceRecord):
+        old = state.services.get(record.service_id)
+    else:
+        old = state.sidecars.get(record.sidecar_id)
+    quiet = old is not None and old == replace(
+        record,
+        last_heartbeat_ms=old.last_heartbeat_ms,
+        registered_revision=old.registered_revision,
+    )
+    state.put(record, quiet=quiet)
+
+
 def register_service(state: RouterState, command: RegisterService, moment: Moment) -> Outcome:
     """Put the service; one that a sidecar brought is refused."""
     old = state.services.get(command.service_id)
@@ -76,7 +91,7 @@ def register_service(state: RouterState, command: RegisterService, moment: Momen
         )
     if old is None and len(state.services) >= SERVICES_MAX:
         raise CommandRejected("full", f"{SERVICES_MAX} services are registered; remove some first")
-    state.put(record_of(command, state, moment, lease_ms=command.lease_ms))
+    put_registration(state, record_of(command, state, moment, lease_ms=command.lease_ms))
     return Outcome()
 
 

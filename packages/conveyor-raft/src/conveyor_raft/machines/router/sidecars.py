@@ -28,7 +28,7 @@ from conveyor_raft.machines.router.outcome import Moment, Outcome, Refusal, Refu
 from conveyor_raft.machines.router.ownership import change_boot, release_all
 from conveyor_raft.machines.router.parts import ServiceOffer
 from conveyor_raft.machines.router.records import LocationRecord, ServiceHealth, SidecarRecord
-from conveyor_raft.machines.router.services import SERVICES_MAX, record_of
+from conveyor_raft.machines.router.services import SERVICES_MAX, put_registration, record_of
 from conveyor_raft.machines.router.state import RouterState
 
 SIDECARS_MAX = 10_000
@@ -62,10 +62,11 @@ def register_sidecar(state: RouterState, command: RegisterSidecar, moment: Momen
         service = record_of(
             offer, state, moment, lease_ms=command.lease_ms, sidecar_id=command.sidecar_id
         )
-        state.put(service)
+        put_registration(state, service)
         location = location_of(offer.endpoint, command.endpoint)
         state.put(LocationRecord(location=location, sidecar_id=command.sidecar_id))
-    state.put(
+    put_registration(
+        state,
         SidecarRecord(
             sidecar_id=command.sidecar_id,
             endpoint=command.endpoint,
@@ -80,7 +81,7 @@ def register_sidecar(state: RouterState, command: RegisterSidecar, moment: Momen
             registered_ms=moment.timestamp_ms if old is None else old.registered_ms,
             last_heartbeat_ms=moment.timestamp_ms,
             registered_revision=moment.index,
-        )
+        ),
     )
     change_boot(state, command.sidecar_id, command.boot_id, moment)
     return Outcome(refused=tuple(refused))
