@@ -61,6 +61,7 @@ def test_describe_a_pipeline(run: Run, data: Data, deployed: Path) -> None:
     [
         ("sidecar", "sidecar-a", "boot_id"),
         ("service", "enrich-6002", "service_kind"),
+        ("service", "enrich", "service_kind"),
         ("group", "readers", "members"),
     ],
 )

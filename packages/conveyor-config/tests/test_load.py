@@ -196,6 +196,8 @@ def test_variables_of_others_are_left_alone() -> None:
         "CONVEYOR_ROUTER_PORT_50051_TCP_ADDR": "10.0.0.1",
         "CONVEYOR_ENDPOINT": "localhost:50051",
         "CONVEYOR_DISCOVERY__INTERVAL_MS": "500",
+        "CONVEYOR_VERSION": "0.1.0",
+        "CONVEYOR_HOME": "/opt/conveyor",
         "UNRELATED": "x",
     }
     assert router(environ=environ).node_id == 1

@@ -143,6 +143,7 @@ def service_row(resource: Any, now: float) -> Sequence[object]:
         health_word(service.health),
         service.endpoint,
         service.sidecar_id,
+        service.service_id,
         age_of(service.last_heartbeat, now),
         service.health_reason,
     )

@@ -51,7 +51,7 @@ VIEWS: Mapping[str, View] = {
     ),
     "services": View(
         "Service",
-        ("NAMESPACE", "NAME", "KIND", "HEALTH", "ENDPOINT", "SIDECAR", "HEARD", "REASON"),
+        ("NAMESPACE", "NAME", "KIND", "HEALTH", "ENDPOINT", "SIDECAR", "ID", "HEARD", "REASON"),
         listed("Service"),
         service_row,
         service_data,

@@ -11,7 +11,7 @@ from conveyor_config.errors import (
     YamlRefused,
 )
 from conveyor_config.load import load_settings, variables
-from conveyor_config.manifest import Manifest, Manifests, load_manifests, located
+from conveyor_config.manifest import Manifest, Manifests, load_manifests
 from conveyor_config.schema import SCHEMA_KINDS, json_schema
 from conveyor_config.settings import RouterSettings, SidecarSettings
 from conveyor_config.yaml import YamlDocument, read_yaml
@@ -36,7 +36,6 @@ __all__ = [
     "json_schema",
     "load_manifests",
     "load_settings",
-    "located",
     "read_yaml",
     "variables",
 ]

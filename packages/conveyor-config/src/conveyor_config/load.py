@@ -14,7 +14,7 @@ variables under the same prefix.
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ S = TypeVar("S", bound=ProcessSettings)
 
 PREFIX = "CONVEYOR_"
 _OF_KUBERNETES = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP)(_.+)?)?)")
-_OF_OTHERS = frozenset({"CONVEYOR_ENDPOINT", "CONVEYOR_OUTPUT"})
+_OF_OTHERS = frozenset({"CONVEYOR_ENDPOINT"})
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +88,13 @@ def _variable_of(name: str, field: FieldInfo) -> str:
     if isinstance(extra, dict) and isinstance(extra.get("variable"), str):
         return str(extra["variable"])
     return f"{PREFIX}{name}".upper()
+
+
+def _nearest_variable(variable: str, known: Iterable[str]) -> str | None:
+    """The known variable that was meant; what all have in common says nothing about it."""
+    bare = {name.removeprefix(PREFIX): name for name in known if name.startswith(PREFIX)}
+    close = nearest(variable.removeprefix(PREFIX), bare, cutoff=0.7)
+    return bare[close] if close else None
 
 
 def _section_of(field: FieldInfo) -> type[Section] | None:
@@ -162,7 +169,7 @@ class _Collected:
         for variable in sorted(environ):
             if not variable.startswith(PREFIX) or variable in known or variable in others:
                 continue
-            close = nearest(variable, known)
+            close = _nearest_variable(variable, known)
             sectioned = "__" in variable
             if not sectioned and (close is None or _OF_KUBERNETES.fullmatch(variable)):
                 continue

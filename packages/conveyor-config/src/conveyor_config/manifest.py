@@ -71,10 +71,6 @@ class Manifests:
         """The documents of sources, transforms, sinks and lookups."""
         return tuple(d for d in self.documents if isinstance(d, ServiceDocument))
 
-    def find(self, key: DocumentKey) -> Manifest | None:
-        """The manifest of a document."""
-        return next((item for item in self.items if item.document.key == key), None)
-
 
 def load_manifests(paths: Iterable[Path | str]) -> Manifests:
     """Read and check the documents in files, folders (not their subfolders) and ``-`` (stdin).
@@ -95,11 +91,11 @@ def load_manifests(paths: Iterable[Path | str]) -> Manifests:
             try:
                 items.append(Manifest(document_of(text.value), text))
             except DocumentRefused as error:
-                problems += located(error.problems, text)
+                problems += _located(error.problems, text)
     problems += _duplicates(items)
     for item in items:
         if isinstance(item.document, Pipeline):
-            problems += located(check(item.document), item.text)
+            problems += _located(check(item.document), item.text)
     if any(problem.is_error for problem in problems):
         raise ManifestsRefused(problems)
     if len(items) > DOCUMENTS_MAX:
@@ -107,7 +103,7 @@ def load_manifests(paths: Iterable[Path | str]) -> Manifests:
     return Manifests(tuple(items), tuple(problems))
 
 
-def located(problems: Iterable[Problem], text: YamlDocument) -> list[Located]:
+def _located(problems: Iterable[Problem], text: YamlDocument) -> list[Located]:
     """Problems of a document with the places in its text."""
     found: dict[tuple[str, str], Located] = {}
     for problem in problems:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conveyor_registry.model import PredicateError, parse_predicate
-from conveyor_registry.model.predicate import timestamp_ms
+from conveyor_registry.model.timestamp import timestamp_ms
 
 HEADERS = {"carrier": "UA", "delay": "15", "empty": "", "quote": 'a"b'}
 NOON = 1_370_088_000_000

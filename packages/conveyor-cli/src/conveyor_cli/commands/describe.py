@@ -11,7 +11,7 @@ from rich.text import Text
 
 from conveyor_cli.cluster_view import Rates, status_data
 from conveyor_cli.context import Context, connected_command
-from conveyor_cli.errors import shown
+from conveyor_cli.errors import CommandFailed, ExitCode, shown
 from conveyor_cli.kind_param import KindParam
 from conveyor_cli.options import examples
 from conveyor_cli.output import print_data, print_renderable, table
@@ -40,13 +40,16 @@ _KINDS: Mapping[str, str] = {
 def describe(context: Context, *, kind: str, name: str, namespace: str) -> None:
     """Show one pipeline, service, sidecar, group or document with all that is known of it.
 
-    Of a pipeline: its document, phase, who runs its stages, counters and positions.
+    Of a pipeline: its document, phase, who runs its stages, counters and positions. A service is
+    known by its id, or by its name when no other has it.
     """
     if kind == "pipelines":
         _describe_pipeline(context, name, namespace)
         return
 
     async def work(client: RouterAdminClient) -> wire.Resource:
+        if kind == "services":
+            return await _service(client, name, namespace)
         return await client.get(_KINDS[kind], name, namespace=namespace)
 
     resource = context.run(work)
@@ -55,6 +58,19 @@ def describe(context: Context, *, kind: str, name: str, namespace: str) -> None:
         print_renderable(_as_yaml(data))
     else:
         print_data(data, context.output)
+
+
+async def _service(client: RouterAdminClient, name: str, namespace: str) -> wire.Resource:
+    """A service by its id, or by its name when no other has it."""
+    found = await VIEWS["services"].fetch(client, namespace, name)
+    exact = [resource for resource in found if resource.name == name] or found
+    if len(exact) > 1:
+        ids = ", ".join(resource.name for resource in exact)
+        raise CommandFailed(
+            f"{len(exact)} services are named {name!r}", ExitCode.REFUSED, f"give an id: {ids}"
+        )
+    resource: wire.Resource = exact[0]
+    return resource
 
 
 def _data(resource: wire.Resource) -> Data:

@@ -53,14 +53,14 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def nearest(text: str, known: Iterable[str]) -> str | None:
+def nearest(text: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known word that the author most likely meant, or None when nothing is close.
 
     Case and the difference between ``-`` and ``_`` do not count, so that ``maxSize``,
-    ``max_size`` and ``max-size`` find each other.
+    ``max_size`` and ``max-size`` find each other. ``cutoff`` is difflib's ratio: 1 is equality.
     """
     plain = {_plain(word): word for word in sorted(known, reverse=True)}
-    found = difflib.get_close_matches(_plain(text), list(plain), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(_plain(text), list(plain), n=1, cutoff=cutoff)
     return plain[found[0]] if found else None
 
 

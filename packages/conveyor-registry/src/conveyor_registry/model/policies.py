@@ -35,9 +35,7 @@ class Noun(BaseModel):
         frozen=True,
         extra="forbid",
         alias_generator=_key_of,
-        validate_by_name=True,
-        validate_by_alias=True,
-        validate_default=False,
+        populate_by_name=True,
     )
 
 
