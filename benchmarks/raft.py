@@ -27,6 +27,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from conveyor_raft import RaftConfig, RaftNode
+
 PROPOSERS = (1, 64, 1_024)
 MANY = 1_024
 VALUE = b"x" * 256
@@ -98,8 +100,6 @@ def summary(latencies: list[float], seconds: float) -> dict[str, float]:
 
 async def serve_node(number: int, addresses: list[str], folder: Path) -> None:
     """Run one node; obey lines on standard input, answer on standard output."""
-    from conveyor_raft import RaftConfig, RaftNode
-
     config = RaftConfig(
         node_id=number,
         data_dir=folder / str(number),
@@ -125,7 +125,7 @@ async def serve_node(number: int, addresses: list[str], folder: Path) -> None:
 
 def serve_pysyncobj(number: int, addresses: list[str], folder: Path) -> None:
     """The same for PySyncObj, whose callbacks run in its own thread."""
-    from pysyncobj import SyncObj, SyncObjConf, replicated
+    from pysyncobj import SyncObj, SyncObjConf, replicated  # noqa: PLC0415 - may be missing
 
     class Values(SyncObj):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -200,8 +200,10 @@ class Cluster:
         addresses = ",".join(f"127.0.0.1:{port}" for port in free_ports(NODES))
         self.processes = [
             subprocess.Popen(
-                [sys.executable, __file__, "--serve", kind, "--number", str(number)]
-                + ["--addresses", addresses, "--folder", str(self.folder)],
+                [
+                    *(sys.executable, __file__, "--serve", kind, "--number", str(number)),
+                    *("--addresses", addresses, "--folder", str(self.folder)),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -175,8 +175,7 @@ async def test_without_a_quorum_the_outcome_is_unknown() -> None:
             await leader.propose(put("a", b"1"), timeout=0.05)
 
 
-async def test_a_deposed_leader_tells_its_proposers(
-) -> None:
+async def test_a_deposed_leader_tells_its_proposers() -> None:
     """An entry that another leader's replaced: unknown, never the other command's result."""
     network = MemoryNetwork()
     async with memory_cluster(3, KeyValueStateMachine, network=network) as nodes:
@@ -220,9 +219,7 @@ async def test_what_cannot_be_accepted_is_refused_before_it_is_appended() -> Non
 async def test_before_there_is_a_cluster_nothing_is_accepted() -> None:
     """A node that waits for its peers says for whom."""
     transport = MemoryTransport(MemoryNetwork(), "a:1")
-    node = RaftNode(
-        RaftConfig(node_id=1), KeyValueStateMachine(), ["b:1"], transport=transport
-    )
+    node = RaftNode(RaftConfig(node_id=1), KeyValueStateMachine(), ["b:1"], transport=transport)
     async with node:
         with pytest.raises(NotReady):
             await node.propose(put("a", b"1"))

@@ -86,7 +86,7 @@ async def test_everything_is_there_after_a_restart_of_all(make: Start) -> None:
 
 
 async def test_a_lagging_follower_is_installed_over_the_network(make: Start) -> None:
-    """Down until its entries are gone from the log; a snapshot larger than a chunk brings it back."""
+    """Down until its entries are gone from the log; a snapshot of many chunks brings it back."""
     settings = {"snapshot_interval_entries": 40, "snapshot_trailing_entries": 4}
     settings["snapshot_chunk_bytes"] = 64 * 1024
     nodes = [make(n, **settings) for n in (1, 2, 3)]
@@ -210,9 +210,7 @@ async def test_a_directory_of_a_cluster_of_one_given_peers_is_refused(
         assert node.is_leader
 
 
-async def test_peers_by_id_give_the_listening_address(
-    tmp_path: Path, addresses: list[str]
-) -> None:
+async def test_peers_by_id_give_the_listening_address(tmp_path: Path, addresses: list[str]) -> None:
     """The own entry among the peers is where the node listens."""
     peers = dict(enumerate(addresses, 1))
     nodes = [

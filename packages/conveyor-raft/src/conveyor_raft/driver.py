@@ -103,8 +103,7 @@ class Driver(Generic[C, R, S]):
 
     async def run(self) -> None:
         """Drive until cancelled, or until something fails that must not."""
-        members = self.members
-        self._transport.connect(self.identity, members)
+        self._transport.connect(self.identity, self.members)
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._lane.run(), name="raft storage lane")
@@ -388,13 +387,8 @@ class Driver(Generic[C, R, S]):
 
     def statistics(self) -> dict[str, int]:
         """Counters since the start, of the driver, the core and the transport."""
-        lane = {"flushes": self._lane.flushes}
-        return {
-            **self.core.statistics(),
-            **self._transport.statistics(),
-            **lane,
-            **self.counters,
-        }
+        own = {"flushes": self._lane.flushes, **self.counters}
+        return {**self.core.statistics(), **self._transport.statistics(), **own}
 
     @staticmethod
     def _now_ms() -> int:

@@ -84,6 +84,7 @@ def test_the_bytes_of_a_command_are_fixed() -> None:
     """They are in logs: golden bytes."""
     machine = KeyValueStateMachine()
     command = KeyValueCommand.compare_and_set("k", b"old", b"new!")
-    assert machine.encode_command(command).hex() == "01030100" + "04000000" + "03000000" + (
-        b"k" + b"new!" + b"old"
-    ).hex()
+    assert (
+        machine.encode_command(command).hex()
+        == "01030100" + "04000000" + "03000000" + (b"k" + b"new!" + b"old").hex()
+    )

@@ -125,16 +125,15 @@ async def test_compaction_forgets_only_what_it_may(
     await storage.close()
 
 
-@pytest.mark.parametrize(("index", "term", "left"), [(9, 2, 0), (2, 7, 0), (2, 1, 3), (5, 1, 3)])
+@pytest.mark.parametrize("case", [(9, 2, 0), (2, 7, 0), (2, 1, 3), (5, 1, 3)])
 async def test_a_snapshot_drops_a_log_that_ends_before_or_disagrees(
     storage: LogStorage,
     frame: MakeFrame,
     membership: Membership,
-    index: int,
-    term: int,
-    left: int,
+    case: tuple[int, int, int],
 ) -> None:
     """The log survives only if it contains the snapshot's last entry in the same term."""
+    index, term, left = case
     await storage.open(1)
     await storage.write(append(frame(1, 2), frame(3), frame(4, 2)))
     meta = meta_at(index, term, membership)

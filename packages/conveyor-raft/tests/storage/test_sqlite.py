@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -215,7 +214,7 @@ async def test_new_directories_are_for_the_owner_alone(tmp_path: Path) -> None:
     """Nobody else reads the log."""
     storage = SQLiteLogStorage(tmp_path / "a" / "b")
     await storage.open(1)
-    assert os.stat(tmp_path / "a" / "b").st_mode & 0o077 == 0
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o077 == 0
     await storage.close()
 
 

@@ -85,7 +85,7 @@ async def test_hello_says_who_is_there(
     b.address = await transports[1].start(b)
     assert await transports[0].hello(b.address, a.member()) == b.hello()
     await transports[1].close()
-    with pytest.raises(OSError):  # noqa: PT011 - the reason differs
+    with pytest.raises(OSError):  # the reason differs
         await transports[0].hello(b.address, a.member())
     await transports[0].close()
 

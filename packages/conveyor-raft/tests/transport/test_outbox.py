@@ -24,9 +24,7 @@ HEARTBEAT = Heartbeat(1, LogIndex(0))
 
 
 def message(body: Body, term: int = 1) -> Message:
-    return Message(
-        ClusterId(b"c"), NodeId(1), Incarnation(b"i"), NodeId(2), Term(term), body
-    )
+    return Message(ClusterId(b"c"), NodeId(1), Incarnation(b"i"), NodeId(2), Term(term), body)
 
 
 def append(size: int) -> Body:

@@ -62,16 +62,14 @@ class RaftTransportService(raft_pb2_grpc.RaftServicer):
         identity = self._receiver.identity()
         assert identity is not None
         yield pb.Welcome(node_id=identity.node_id, incarnation=identity.incarnation)
-        reading = asyncio.ensure_future(self._read(packets, greeting))
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(self._read(packets, greeting))
+            stopping = group.create_task(self._stopping.wait())
             await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if reading.done() and (problem := reading.result()):
-                await context.abort(grpc.StatusCode.DATA_LOSS, problem)
-        finally:
             reading.cancel()
             stopping.cancel()
-            await asyncio.gather(reading, stopping, return_exceptions=True)
+        if not reading.cancelled() and (problem := reading.result()):
+            await context.abort(grpc.StatusCode.DATA_LOSS, problem)
 
     async def _read(self, packets: AsyncIterator[pb.Packet], greeting: pb.Greeting) -> str:
         """Hand over what arrives until the stream ends; return why it must not go on."""
