@@ -5,7 +5,6 @@ from conveyor_raft.machines.router.commands import (
     AnyCommand,
     RouterCommand,
     SingleCommand,
-    UnknownCommand,
 )
 from conveyor_raft.machines.router.machine import RouterStateMachine
 from conveyor_raft.machines.router.outcome import Moment, Outcome, Refusal, RefusalCode
@@ -36,7 +35,8 @@ from conveyor_raft.machines.router.records import (
     StageAssignment,
     TermFloor,
 )
-from conveyor_raft.machines.router.state import Change, RouterState, SnapshotRefused, Table
+from conveyor_raft.machines.router.state import Change, RouterState, Table
+from conveyor_raft.machines.router.unreadable import SnapshotRefused, UnknownCommand
 
 __all__ = [
     "AnyCommand",

@@ -24,6 +24,7 @@ from conveyor_raft.machines.router import (
 )
 from conveyor_raft.machines.router.outcome import Moment, Outcome
 from conveyor_raft.machines.router.state import RouterState
+from conveyor_raft.machines.router.unreadable import UnknownCommand
 
 Rule = Callable[[RouterState, Any, Moment], Outcome]
 
@@ -43,7 +44,7 @@ def apply_command(state: RouterState, command: c.RouterCommand, moment: Moment) 
 def _run(state: RouterState, command: c.RouterCommand, moment: Moment) -> Outcome:
     rule = RULES.get(type(command))
     if rule is None:
-        raise c.UnknownCommand(f"{type(command).__name__} has no rule in this release; upgrade")
+        raise UnknownCommand(f"{type(command).__name__} has no rule in this release; upgrade")
     return rule(state, command, moment)
 
 

@@ -33,6 +33,7 @@ from conveyor_raft.machines.router.parts import (
     LeaseRenewal,
     MemberPartitions,
     Name,
+    OfPipeline,
     OptionalId,
     Part,
     PartitionName,
@@ -44,12 +45,9 @@ from conveyor_raft.machines.router.parts import (
     Text,
 )
 from conveyor_raft.machines.router.records import PipelinePhase, ServiceHealth
+from conveyor_raft.machines.router.unreadable import UnknownCommand, why_unknown
 
 VERSION: Literal[1] = 1
-
-
-class UnknownCommand(ValueError):  # noqa: N818 - a sentence about the command
-    """The bytes hold no command of this release; a node that applies must stop here."""
 
 
 class RouterCommand(Part):
@@ -100,18 +98,7 @@ class RouterCommand(Part):
         try:
             return Envelope.model_validate_json(data).command
         except ValidationError as error:
-            raise UnknownCommand(_why_unknown(data, error)) from error
-
-
-def _why_unknown(data: bytes, error: ValidationError) -> str:
-    try:
-        envelope = json.loads(data)
-        version, kind = envelope["version"], envelope["command"]["kind"]
-    except (ValueError, KeyError, TypeError):
-        return "not an envelope of a router command; the log was written by something else"
-    if version != VERSION:
-        return f"the command has version {version!r}, this release knows {VERSION}; upgrade it"
-    return f"this release cannot read the command {kind!r}; upgrade this node: {error}"
+            raise UnknownCommand(why_unknown(data, VERSION, error)) from error
 
 
 class Noop(RouterCommand):
@@ -175,14 +162,16 @@ class DrainSidecar(RouterCommand):
 
 
 class UpdateSidecarHealth(RouterCommand):
-    """Record how a sidecar is; services that it brought become unhealthy and well with it."""
+    """Record how a sidecar is; services that it brought become unhealthy and well with it.
+
+    With a `registered_revision` it is about that registration only.
+    """
 
     kind: Literal["update_sidecar_health"] = "update_sidecar_health"
     sidecar_id: Id
     health: ServiceHealth
     reason: Reason = ""
     registered_revision: Count = 0
-    """0: whichever registration; else of this one only."""
 
 
 class RenewLeases(RouterCommand):
@@ -227,89 +216,77 @@ class DeleteManifest(RouterCommand):
     namespace: Name = "default"
 
 
-class CreatePipeline(RouterCommand):
+class CreatePipeline(OfPipeline, RouterCommand):
     """Record a new pipeline; one that exists under this id is refused."""
 
     kind: Literal["create_pipeline"] = "create_pipeline"
-    pipeline_id: Id
     manifest: Document
     digest: Digest
     enabled: bool = True
 
 
-class UpdatePipeline(RouterCommand):
-    """Replace a pipeline's document: the version rises unless the digest is the same."""
+class UpdatePipeline(OfPipeline, RouterCommand):
+    """Replace a pipeline's document; refused unless it has the expected version (0: any)."""
 
     kind: Literal["update_pipeline"] = "update_pipeline"
-    pipeline_id: Id
     manifest: Document
     digest: Digest
     enabled: bool = True
     expected_version: Count = 0
-    """0: whichever; else refused if the recorded version is another."""
 
 
-class DeletePipeline(RouterCommand):
+class DeletePipeline(OfPipeline, RouterCommand):
     """Mark a pipeline for removal: it drains, and is purged when it has stopped."""
 
     kind: Literal["delete_pipeline"] = "delete_pipeline"
-    pipeline_id: Id
 
 
-class PurgePipeline(RouterCommand):
+class PurgePipeline(OfPipeline, RouterCommand):
     """Remove a deleted pipeline that has stopped, with its positions."""
 
     kind: Literal["purge_pipeline"] = "purge_pipeline"
-    pipeline_id: Id
 
 
-class EnablePipeline(RouterCommand):
+class EnablePipeline(OfPipeline, RouterCommand):
     """Let a pipeline run; one that failed or completed is looked at again."""
 
     kind: Literal["enable_pipeline"] = "enable_pipeline"
-    pipeline_id: Id
 
 
-class DisablePipeline(RouterCommand):
+class DisablePipeline(OfPipeline, RouterCommand):
     """Let a pipeline drain and stop; its positions stay."""
 
     kind: Literal["disable_pipeline"] = "disable_pipeline"
-    pipeline_id: Id
 
 
-class SetPipelinePhase(RouterCommand):
+class SetPipelinePhase(OfPipeline, RouterCommand):
     """Record a step in a pipeline's life, with its reason."""
 
     kind: Literal["set_pipeline_phase"] = "set_pipeline_phase"
-    pipeline_id: Id
     phase: PipelinePhase
     reason: Reason = ""
 
 
-class AssignPipeline(RouterCommand):
+class AssignPipeline(OfPipeline, RouterCommand):
     """Give stage instances of a pipeline to a sidecar; changed owners get the next term."""
 
     kind: Literal["assign_pipeline"] = "assign_pipeline"
-    pipeline_id: Id
     sidecar_id: Id
     stages: Annotated[tuple[StageSlot, ...], Field(max_length=BATCH_MAX)]
 
 
-class RevokePipeline(RouterCommand):
-    """Take stage instances of a pipeline from a sidecar, with the partitions that they read."""
+class RevokePipeline(OfPipeline, RouterCommand):
+    """Take stage instances (None: all) from a sidecar, with the partitions that they read."""
 
     kind: Literal["revoke_pipeline"] = "revoke_pipeline"
-    pipeline_id: Id
     sidecar_id: Id
     stages: Annotated[tuple[StageSlot, ...], Field(max_length=BATCH_MAX)] | None = None
-    """None: all of them. Of a slot only stage and index count."""
 
 
-class AssignSourcePartitions(RouterCommand):
+class AssignSourcePartitions(OfPipeline, RouterCommand):
     """Give source partitions to instances of their stage; new names get the next numbers."""
 
     kind: Literal["assign_source_partitions"] = "assign_source_partitions"
-    pipeline_id: Id
     stage: Name
     partitions: Annotated[tuple[PartitionSlot, ...], Field(max_length=PARTITIONS_MAX)]
 
@@ -322,7 +299,7 @@ class CommitPositions(RouterCommand):
 
 
 class JoinGroup(RouterCommand):
-    """Add a member (or change what it wants): the generation rises."""
+    """Add a member (or change its wishes), append new partition names: the generation rises."""
 
     kind: Literal["join_group"] = "join_group"
     group_id: Id
@@ -330,7 +307,6 @@ class JoinGroup(RouterCommand):
     service_name: Name
     topics: Annotated[tuple[PartitionName, ...], Field(max_length=256)] = ()
     partition_names: Annotated[tuple[PartitionName, ...], Field(max_length=PARTITIONS_MAX)] = ()
-    """Names that the group shall have; those that it has not are appended."""
 
 
 class LeaveGroup(RouterCommand):

@@ -47,6 +47,12 @@ class Part(BaseModel):
     )
 
 
+class OfPipeline(Part):
+    """Something about one pipeline."""
+
+    pipeline_id: Id
+
+
 class ServiceOffer(Part):
     """What a process offers: a registered service without its registration."""
 

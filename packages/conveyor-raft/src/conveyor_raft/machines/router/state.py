@@ -40,6 +40,7 @@ from conveyor_raft.machines.router.records import (
     SidecarRecord,
     TermFloor,
 )
+from conveyor_raft.machines.router.unreadable import SnapshotRefused
 
 SNAPSHOT_VERSION = 1
 HISTORY_MAX = 4_096
@@ -138,10 +139,6 @@ class _Undo:
     key: Key
     old: Record | None
     quiet: bool
-
-
-class SnapshotRefused(ValueError):  # noqa: N818 - a sentence about the snapshot
-    """The bytes are no snapshot of the router's state, or of a newer release."""
 
 
 @dataclass(slots=True)
