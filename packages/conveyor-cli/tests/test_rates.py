@@ -39,11 +39,12 @@ def test_watching_gives_the_rate_of_the_last_seconds() -> None:
     assert rate(rates, looked(1_024, 100)) == 0.0
 
 
-def test_counters_that_begin_anew_give_no_negative_rate() -> None:
-    """A new leader counts from zero."""
+def test_counters_that_begin_anew_begin_the_window_anew() -> None:
+    """A new leader counts from zero, and its first look gives the average since then."""
     rates = Rates()
     rate(rates, looked(1_000, 500))
-    assert rate(rates, looked(1_001, 3)) == 0.0
+    assert rate(rates, looked(1_001, 30, since=995)) == 5.0
+    assert rate(rates, looked(1_002, 40, since=995)) == 10.0
 
 
 def test_a_view_without_leader_says_so(capsys: object) -> None:

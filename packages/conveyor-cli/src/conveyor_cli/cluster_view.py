@@ -112,28 +112,20 @@ async def _ask_all(client: RouterAdminClient, endpoints: Sequence[str]) -> list[
     known = next((member.answer for member in asked if member.answer is not None), None)
     if known is None:
         return list(asked)
-    by_id = {m.answer.node_id: m for m in asked if m.answer is not None}
-    named = [Member(m.client_address, m.node_id, m.raft_address) for m in known.members]
-    if not named:  # the cluster is being formed
+    if not known.members:  # the cluster is being formed
         return list(asked)
-    return list(
-        await asyncio.gather(
-            *(
-                _kept(member, by_id[member.node_id])
-                if member.node_id in by_id
-                else _ask(client, member)
-                for member in named
-            )
-        )
-    )
-
-
-async def _kept(member: Member, asked: Member) -> Member:
-    """A member that has answered already, under the address that the cluster knows."""
-    return replace(member, answer=asked.answer)
+    answers = {m.answer.node_id: m.answer for m in asked if m.answer is not None}
+    named = [
+        Member(m.client_address, m.node_id, m.raft_address, answers.get(m.node_id))
+        for m in known.members
+    ]
+    return list(await asyncio.gather(*(_ask(client, member) for member in named)))
 
 
 async def _ask(client: RouterAdminClient, member: Member) -> Member:
+    """The member with its answer; one that has answered already is not asked again."""
+    if member.answer is not None:
+        return member
     try:
         async with asyncio.timeout(MEMBER_TIMEOUT_S):
             answer = await client.cluster_status(endpoint=member.address)
@@ -159,6 +151,10 @@ class Rates:
             for status in view.pipelines
             for stage in status.stages
         }
+        if self._samples and any(
+            records < self._samples[-1][1].get(key, 0) for key, records in counted.items()
+        ):
+            self._samples.clear()  # a new leader counts from zero
         self._samples.append((view.taken_at, counted))
         while view.taken_at - self._samples[0][0] > RATE_WINDOW_S:
             self._samples.popleft()
