@@ -136,8 +136,9 @@ class TelemetrySection(Section):
 
 
 class LogSection(Section):
-    """Level of the log, which is JSON lines on standard error."""
+    """Form and level of the log on standard error."""
 
+    format: Annotated[Literal["json", "text"], BeforeValidator(_lower)] = "json"
     level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
 
 
