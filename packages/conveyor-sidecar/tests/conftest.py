@@ -24,6 +24,7 @@ from conveyor_grpc.wire import (
 )
 from conveyor_registry.model import Pipeline
 from conveyor_sdk.wire import info_pb2, info_pb2_grpc
+from conveyor_sidecar.identity import DataDirectory
 from conveyor_sidecar.node import SidecarNode
 
 Start = Callable[..., Awaitable[int]]
@@ -247,9 +248,15 @@ async def router(serve: Start) -> FakeRouter:
 class Running:
     """A sidecar in this process."""
 
-    node: SidecarNode
+    settings: SidecarSettings
     stopping: asyncio.Event
-    task: asyncio.Task[None]
+    bound: asyncio.Event
+    task: asyncio.Task[None] = None  # type: ignore[assignment]
+
+    async def live(self) -> None:
+        with DataDirectory(self.settings.data_directory) as directory:
+            node = SidecarNode(self.settings, directory)
+            await node.run(self.stopping, on_started=self.bound.set)
 
     async def stop(self) -> None:
         self.stopping.set()
@@ -285,9 +292,8 @@ async def sidecar(
                 **more,
             },
         )
-        stopping = asyncio.Event()
-        node = SidecarNode(settings)
-        one = Running(node, stopping, asyncio.create_task(node.run(stopping)))
+        one = Running(settings, asyncio.Event(), asyncio.Event())
+        one.task = asyncio.create_task(one.live())
         running.append(one)
         return one
 

@@ -189,8 +189,7 @@ async def test_a_taken_port_and_a_locked_directory_are_clear_errors(
     """The second sidecar on a port or a directory says what to change, and changes nothing."""
     first = await sidecar("a", 1, GRPC_PORT=str(free_port))
     async with asyncio.timeout(5):
-        while first.node.port == 0:
-            await asyncio.sleep(0.01)
+        await first.bound.wait()
     second = await sidecar("b", 1, GRPC_PORT=str(free_port))
     with pytest.raises(BindError, match="GRPC_PORT"):
         await second.task

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import typing
+from unittest.mock import MagicMock
 
 import pytest
 
 from conveyor_sidecar.core import effects, events
 from conveyor_sidecar.core.messages import LaneMessage
+from conveyor_sidecar.performers import performers
 from conveyor_sidecar.pump import Pump
 
 
@@ -42,6 +45,15 @@ class Links:
     def close_link(self, link: str) -> bool:
         self.log.append(f"close {link}")
         return link in self.names
+
+
+def test_every_effect_has_somebody_who_performs_it() -> None:
+    """The two tables together are the union of effects, and share nothing."""
+    parts = [MagicMock() for _ in range(4)]
+    shell = performers(*parts, completed=print, drained=print)
+    own = {effects.SendLaneMessage, effects.CloseLink, effects.Note}
+    assert set(shell) | own == set(typing.get_args(effects.Effect))
+    assert not set(shell) & own
 
 
 @pytest.mark.asyncio

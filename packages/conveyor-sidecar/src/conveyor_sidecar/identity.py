@@ -17,7 +17,7 @@ import re
 import secrets
 import uuid
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from conveyor_sidecar.errors import DataDirectoryError
 
@@ -65,6 +65,13 @@ class DataDirectory:
         handle.write(f"{os.getpid()}\n")
         handle.flush()
         self._lock = handle
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Give the lock back. Safe to call twice."""

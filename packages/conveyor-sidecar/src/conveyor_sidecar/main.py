@@ -17,6 +17,7 @@ import click
 from conveyor_config import ConfigError, SidecarSettings, load_settings
 from conveyor_grpc.process import configure_logging, configure_telemetry, stop_signals
 from conveyor_sidecar.errors import SidecarError
+from conveyor_sidecar.identity import DataDirectory
 from conveyor_sidecar.node import SidecarNode
 
 logger = logging.getLogger(__name__)
@@ -101,25 +102,32 @@ def main(config: Path | None) -> None:
 def run(settings: SidecarSettings) -> int:
     """Run one sidecar to its end; returns the exit code."""
     name = settings.telemetry.service_name or "conveyor-sidecar"
-    who = settings.sidecar_id or f"port-{settings.grpc_port}"
-    configure_logging(level=settings.log.level, fields={"service": name, "sidecar": who})
-    telemetry = configure_telemetry(
-        name,
-        version=version("conveyor-sidecar"),
-        instance_id=who,
-        endpoint=settings.telemetry.otlp_endpoint,
-        attributes={"k8s.pod.name": settings.pod_name, "k8s.namespace.name": settings.namespace},
-    )
+    configure_logging(level=settings.log.level, fields={"service": name})
     try:
-        asyncio.run(_live(settings))
+        with DataDirectory(settings.data_directory) as directory:
+            sidecar_id = directory.sidecar_id(settings.sidecar_id)
+            fields = {"service": name, "sidecar": sidecar_id}
+            configure_logging(level=settings.log.level, fields=fields)
+            telemetry = configure_telemetry(
+                name,
+                version=version("conveyor-sidecar"),
+                instance_id=sidecar_id,
+                endpoint=settings.telemetry.otlp_endpoint,
+                attributes={
+                    "k8s.pod.name": settings.pod_name,
+                    "k8s.namespace.name": settings.namespace,
+                },
+            )
+            try:
+                asyncio.run(_live(settings, directory))
+            finally:
+                telemetry.shutdown()
     except SidecarError as error:
         logger.error("%s", error)
         return error.exit_code
-    finally:
-        telemetry.shutdown()
     return 0
 
 
-async def _live(settings: SidecarSettings) -> None:
+async def _live(settings: SidecarSettings, directory: DataDirectory) -> None:
     async with stop_signals() as stopping:
-        await SidecarNode(settings).run(stopping)
+        await SidecarNode(settings, directory).run(stopping)

@@ -1,6 +1,6 @@
 """One sidecar: its parts put together, and its life from start to deregistration.
 
-Startup (lock the directory, bind the port, scan) → register → take the table → route records and
+Startup (bind the port, scan) → register → take the table → route records and
 send heartbeats → drain → deregister. Everything here may fail to reach a router for as long as it
 likes: records move, positions wait, the sidecar keeps trying.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from importlib.metadata import version
@@ -45,6 +46,8 @@ from conveyor_sidecar.discovery import FoundProcess, PortScanner
 from conveyor_sidecar.errors import SidecarError
 from conveyor_sidecar.identity import DataDirectory, new_boot_id
 from conveyor_sidecar.metrics import EngineCollector, MetricsServer
+from conveyor_sidecar.owned_tasks import OwnedTasks
+from conveyor_sidecar.performers import performers
 from conveyor_sidecar.pump import Pump
 from conveyor_sidecar.routing import (
     ClientPool,
@@ -61,11 +64,23 @@ _STOP_GRACE_S = 1.0
 
 
 class SidecarNode:
-    """A sidecar in this process. ``run`` is its whole life."""
+    """A sidecar in this process. ``run`` is its whole life.
 
-    def __init__(self, settings: SidecarSettings) -> None:
+    Args:
+        settings: Checked; addresses that may not be bound were refused.
+        directory: Open, so that nobody else has this identity.
+    """
+
+    def __init__(self, settings: SidecarSettings, directory: DataDirectory) -> None:
         self._settings = settings
-        self._directory = DataDirectory(settings.data_directory)
+        self._directory = directory
+        self._identity = SidecarIdentity(
+            sidecar_id=directory.sidecar_id(settings.sidecar_id),
+            boot_id=str(new_boot_id()),
+            pod_name=settings.pod_name,
+            namespace=settings.namespace,
+            version=version("conveyor-sidecar"),
+        )
         self._table = RoutingTable()
         self._processes: tuple[FoundProcess, ...] = ()
         self._engine: Engine | None = None
@@ -73,34 +88,34 @@ class SidecarNode:
         self._fatal: BaseException | None = None
         self._over = asyncio.Event()
         self._drained = asyncio.Event()
+        self._tasks = OwnedTasks()
         self._draining = False
         self._records_max = 1
         self.endpoint = ""
         self.port = 0
         self.metrics_port: int | None = None
 
-    async def run(self, stopping: asyncio.Event) -> None:
+    async def run(
+        self, stopping: asyncio.Event, on_started: Callable[[], None] = lambda: None
+    ) -> None:
         """Live until ``stopping`` is set, then drain and leave.
+
+        Args:
+            stopping: Set by whoever wants the sidecar to end.
+            on_started: Called once its ports are bound.
 
         Raises:
             SidecarError: it could not start, or it had to stop by itself.
         """
         async with AsyncExitStack() as stack:
-            self._directory.open()
-            stack.callback(self._directory.close)
-            self._identity = SidecarIdentity(
-                sidecar_id=self._directory.sidecar_id(self._settings.sidecar_id),
-                boot_id=str(new_boot_id()),
-                pod_name=self._settings.pod_name,
-                namespace=self._settings.namespace,
-                version=version("conveyor-sidecar"),
-            )
             await self._assemble(stack)
+            on_started()
             tasks = [
                 asyncio.create_task(self._discover(), name="discovery"),
                 asyncio.create_task(self._session.run(), name="cluster session"),
             ]
             stack.push_async_callback(_end, tasks)
+            stack.callback(self._stop_pump)
             await self._wait(stopping, tasks)
             if self._fatal is None:
                 await self._leave()
@@ -139,6 +154,7 @@ class SidecarNode:
         )
         self.port = await self._data_plane.start()
         stack.push_async_callback(self._data_plane.stop, _STOP_GRACE_S)
+        stack.push_async_callback(self._tasks.close)
         if settings.metrics_port is not None:
             await self._serve_metrics(stack, settings.metrics_port)
         self._join_cluster(stack)
@@ -210,7 +226,7 @@ class SidecarNode:
                 logger.info("drained: nothing is open and every position is committed")
             except TimeoutError:
                 logger.warning("not drained within %.0f s; senders keep what is open", bound_s)
-            self._pump.stop()
+        self._stop_pump()
         await self._session.leave(_LAST_CALLS_S)
 
     async def _discover(self) -> None:
@@ -247,7 +263,9 @@ class SidecarNode:
             address = self._settings.advertise_address
             if address is None and is_wildcard(self._settings.listen_address):
                 address = await local_address(self._settings.cluster_endpoint[0])
-            self.endpoint = f"{address or self._settings.bind_host}:{self.port}"
+            host = address or self._settings.bind_host
+            bare_ipv6 = ":" in host and not host.startswith("[")
+            self.endpoint = f"[{host}]:{self.port}" if bare_ipv6 else f"{host}:{self.port}"
         return self.endpoint
 
     def _on_registered(self, response: sidecar_pb2.RegisterSidecarResponse) -> None:
@@ -268,23 +286,14 @@ class SidecarNode:
         self._pump = Pump(
             self._engine,
             links=(self._remote, self._data_plane),
-            perform={
-                effects.OpenLink: self._remote.open,
-                effects.CallService: self._local.calls.start,
-                effects.CancelCall: lambda effect: self._local.calls.cancel(effect.call_id),
-                effects.OpenSource: self._local.sources.open,
-                effects.CloseSource: lambda effect: self._local.sources.close_source(
-                    effect.source, effect.stream
-                ),
-                effects.OpenPartition: self._local.open_partition,
-                effects.RevokePartition: self._local.revoke_partition,
-                effects.GrantSourceCredit: self._local.grant_credit,
-                effects.EndedUpTo: self._local.ended_up_to,
-                effects.StoreDeadLetter: self._letters.start,
-                effects.CommitPositions: self._committer.start,
-                effects.PartitionCompleted: self._on_partition_completed,
-                effects.Drained: lambda _: self._drained.set(),
-            },
+            perform=performers(
+                self._local,
+                self._remote,
+                self._letters,
+                self._committer,
+                completed=self._on_partition_completed,
+                drained=lambda _: self._drained.set(),
+            ),
             on_fatal=self._on_fatal,
         )
         self._data_plane.open()
@@ -295,11 +304,18 @@ class SidecarNode:
         self._table.swap(new)
         self._local.update(new.services)
         self._post(events.TableChanged(new.table))
+        if not self._draining:
+            self._tasks.start(self._data_plane.set_serving(True), "serving")
         logger.info(
             "table of revision %d is in force: %s",
             table.revision,
             ", ".join(new.table.pipelines) or "no pipelines",
         )
+
+    def _stop_pump(self) -> None:
+        """Nothing that still comes in while the parts close starts anything new."""
+        if self._pump is not None:
+            self._pump.stop()
 
     def _post(self, event: events.Event) -> None:
         if self._pump is not None:

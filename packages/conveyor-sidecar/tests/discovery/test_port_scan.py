@@ -144,7 +144,16 @@ async def test_a_busy_service_is_kept_for_some_rounds(serve) -> None:
     ("answer", "reason"),
     [
         (info_pb2.ServiceDescription(name="x"), "without a known kind"),
-        (info_pb2.ServiceDescription(kind=info_pb2.KIND_SINK), "without a name"),
+        (info_pb2.ServiceDescription(kind=info_pb2.KIND_SINK), "a name has 1 to 63"),
+        (info_pb2.ServiceDescription(kind=info_pb2.KIND_SINK, name="My Sink"), "'My Sink'"),
+        (
+            info_pb2.ServiceDescription(kind=info_pb2.KIND_SINK, name="x", labels={"k": "v" * 300}),
+            "label that is too long",
+        ),
+        (
+            info_pb2.ServiceDescription(kind=info_pb2.KIND_SOURCE, name="x", partitions=[""]),
+            "impossible partition name",
+        ),
     ],
 )
 async def test_a_description_that_makes_no_sense_is_refused(serve, caplog, answer, reason) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import grpc
 from opentelemetry import trace
 
 from conveyor_grpc.clients import CheckpointClient
@@ -74,7 +75,7 @@ class PositionCommitter:
                 response = await self._client.commit_positions(
                     self._sidecar_id, commits, timeout_s=self._timeout_s
                 )
-            except ControlError as error:
+            except (ControlError, grpc.RpcError) as error:
                 self.failed_total += 1
                 self._post(PositionsFailed(effect.request_id, str(error)))
                 return

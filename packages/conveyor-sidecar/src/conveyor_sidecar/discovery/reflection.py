@@ -21,6 +21,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2
 
+from conveyor_registry.model import is_name
 from conveyor_sdk.wire import info_pb2
 from conveyor_sidecar.errors import ProbeError
 
@@ -47,6 +48,7 @@ _ANSWER_BYTES_MAX = 256 * 1024
 _SERVICES_MAX = 64
 _LABELS_MAX = 64
 _PARTITIONS_MAX = 10_000
+_PARTITION_CHARACTERS_MAX = 253
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", _ANSWER_BYTES_MAX),
     ("grpc.enable_retries", 0),
@@ -174,10 +176,17 @@ def _service(endpoint: str, item: info_pb2.ServiceDescription) -> DescribedServi
     kind = _KIND_OF_NUMBER.get(item.kind)
     if kind is None:
         raise ProbeError(f"{endpoint} describes service {item.name!r} without a known kind")
-    if not item.name:
-        raise ProbeError(f"{endpoint} describes a {kind} without a name")
+    if not is_name(item.name):
+        raise ProbeError(
+            f"{endpoint} describes a {kind} named {item.name[:80]!r}; a name has 1 to 63 "
+            "lower-case letters, digits and hyphens"
+        )
     if len(item.labels) > _LABELS_MAX or len(item.partitions) > _PARTITIONS_MAX:
         raise ProbeError(f"{endpoint} describes {item.name!r} with too many labels or partitions")
+    if any(len(key) > 63 or len(value) > 256 for key, value in item.labels.items()):
+        raise ProbeError(f"{endpoint} describes {item.name!r} with a label that is too long")
+    if any(not 0 < len(name) <= _PARTITION_CHARACTERS_MAX for name in item.partitions):
+        raise ProbeError(f"{endpoint} describes {item.name!r} with an impossible partition name")
     return DescribedService(
         name=item.name,
         kind=kind,

@@ -20,6 +20,7 @@ anything else        the service's own error
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,6 +45,8 @@ from conveyor_sidecar.routing.lookups import Lookups
 from conveyor_sidecar.routing.routing_table import LocalService, RoutingTable
 from conveyor_sidecar.routing.service_answers import sink_answer, transform_answer
 from conveyor_sidecar.tracing import batch_span, mark_failed, traceparent_of
+
+logger = logging.getLogger(__name__)
 
 PROCESS_METHOD = "/conveyor.service.v1.Transform/Process"
 WRITE_METHOD = "/conveyor.service.v1.Sink/Write"
@@ -141,6 +144,10 @@ class ServiceCalls:
                 event = CallFailed(effect.call_id, CallFailureKind.LOST, reason)
             except ProtocolError as error:
                 event = CallFailed(effect.call_id, CallFailureKind.GARBAGE, str(error))
+            except Exception as error:
+                logger.exception("a call to service %s failed unexpectedly", service.name)
+                reason = f"{type(error).__name__}: {error}"
+                event = CallFailed(effect.call_id, CallFailureKind.ERROR, reason)
             if isinstance(event, CallFailed):
                 mark_failed(span, event.reason)
                 self.last_errors[pipeline, stage] = event.reason

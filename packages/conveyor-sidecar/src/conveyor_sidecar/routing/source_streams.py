@@ -98,9 +98,7 @@ class SourceStreams:
         """Close a stream; no event follows."""
         entry = self._streams.pop((source, stream), None)
         if entry is not None and entry.task is not None:
-            entry.task.cancel()
-            self._ending.add(entry.task)
-            entry.task.add_done_callback(self._ending.discard)
+            self._cancel(entry.task)
 
     async def close(self) -> None:
         """Close all streams and wait until they are gone."""
@@ -113,6 +111,11 @@ class SourceStreams:
     def open_streams(self) -> int:
         """Streams that stand or are being opened."""
         return len(self._streams)
+
+    def _cancel(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     def _over(self, effect: OpenSource, reason: str) -> None:
         """Report the end of a stream that the engine has not closed."""
@@ -137,7 +140,7 @@ class _Stream:
         if len(self._queue) >= _QUEUE_MAX:
             self._owner._over(self.effect, "the source no longer reads what it is sent")
             if self.task is not None:
-                self.task.cancel()
+                self._owner._cancel(self.task)
             return
         last = self._queue[-1] if self._queue else None
         if request.HasField("credit") and last is not None and last.HasField("credit"):
