@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from conveyor_raft.errors import CommandRejected, NotLeader
-from conveyor_registry import Contended, GroupCoordinator, Liveness, NotRegistered
+from conveyor_registry import (
+    Contended,
+    GroupCoordinator,
+    InvalidRegistration,
+    Liveness,
+    NotRegistered,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -126,5 +132,5 @@ async def test_a_follower_refuses_joins(groups, world):
 
 async def test_a_service_reports_its_own_mistakes(groups):
     """What breaks a bound is refused before anything is proposed."""
-    with pytest.raises(ValueError, match="service_name"):
+    with pytest.raises(InvalidRegistration, match="service_name"):
         await groups.join_group("g", "a", "no name", ["t"])

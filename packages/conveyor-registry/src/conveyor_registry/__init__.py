@@ -2,6 +2,7 @@
 
 from conveyor_raft.machines.router import ServiceHealth, ServiceType
 from conveyor_registry.core.assignors import assign
+from conveyor_registry.core.matching import Candidate, Matcher
 from conveyor_registry.core.tables import (
     SidecarTable,
     TableDocument,
@@ -33,6 +34,7 @@ from conveyor_registry.views import (
 from conveyor_registry.watch import StateWatch
 
 __all__ = [
+    "Candidate",
     "Contended",
     "GroupCoordinator",
     "GroupMember",
@@ -41,6 +43,7 @@ __all__ = [
     "Liveness",
     "LivenessOptions",
     "LoadBalancer",
+    "Matcher",
     "NotRegistered",
     "Observations",
     "PartitionAssignment",

@@ -9,6 +9,10 @@ through unchanged, because their owner says best what to do. These are the regis
 
 from __future__ import annotations
 
+from typing import Self
+
+from pydantic import ValidationError
+
 
 class RegistryError(Exception):
     """The root of everything that conveyor-registry raises on purpose."""
@@ -26,7 +30,14 @@ class NotRegistered(RegistryError):
 
 
 class InvalidRegistration(RegistryError):
-    """What was to be registered breaks a bound; the message names the field and the bound."""
+    """What was to be recorded breaks a bound; the message names the field and the bound."""
+
+    @classmethod
+    def of(cls, what: str, error: ValidationError) -> Self:
+        """The refusal that the first broken bound makes."""
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        return cls(f"{what} cannot be recorded: {field}: {first['msg']}")
 
 
 class Contended(RegistryError):

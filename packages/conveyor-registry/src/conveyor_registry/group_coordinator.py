@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pydantic import ValidationError
+
 from conveyor_raft.errors import CommandRejected
 from conveyor_raft.machines.router import Outcome, RouterCommand, RouterState
 from conveyor_registry.core.groups import joining, leaving, partition_names_of
-from conveyor_registry.errors import Contended, NotRegistered
+from conveyor_registry.errors import Contended, InvalidRegistration, NotRegistered
 from conveyor_registry.liveness import Liveness
 from conveyor_registry.model import nearest
 from conveyor_registry.port import RaftPort
@@ -74,19 +76,23 @@ class GroupCoordinator:
             partitions: Their names within each topic, or their number, where no service says.
 
         Raises:
+            InvalidRegistration: a name or number is outside its bounds.
             Contended: others kept changing the group; try again.
             conveyor_raft.NotLeader: this node does not lead; the error says who does.
         """
 
         def change(state: RouterState) -> RouterCommand | None:
-            return joining(
-                state.groups.get(group_id),
-                group_id=group_id,
-                member_id=member_id,
-                service_name=service_name,
-                topics=topics,
-                partition_names=_names(state, group_id, service_name, topics, partitions),
-            )
+            try:
+                return joining(
+                    state.groups.get(group_id),
+                    group_id=group_id,
+                    member_id=member_id,
+                    service_name=service_name,
+                    topics=topics,
+                    partition_names=_names(state, group_id, service_name, topics, partitions),
+                )
+            except ValidationError as error:
+                raise InvalidRegistration.of(f"member {member_id!r}", error) from error
 
         await self._change(group_id, change)
         if self._liveness is not None:

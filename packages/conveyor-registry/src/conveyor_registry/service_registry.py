@@ -12,13 +12,14 @@ remedy is to register again. Each write has a deadline.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from pydantic import ValidationError
 
-from conveyor_raft.errors import NotLeader
+from conveyor_raft.errors import CommandRejected
 from conveyor_raft.machines.router import (
     Outcome,
     RouterCommand,
@@ -113,13 +114,9 @@ class ServiceRegistry:
                 lease_ms=round(granted.total_seconds() * 1_000),
             )
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise InvalidRegistration(
-                f"service {service_id!r} cannot be registered: {field}: {first['msg']}"
-            ) from error
+            raise InvalidRegistration.of(f"service {service_id!r}", error) from error
         await self._propose(command)
-        await self._lead()
+        self._remember(await self._raft.state())
         self._liveness.beat_service(service_id, self._clock())
         return granted
 
@@ -165,8 +162,10 @@ class ServiceRegistry:
         commands = self._liveness.decide(state, self._clock())
         before = set(state.services)
         for command in commands:
-            await self._propose(command)
-            self._liveness.confirm_quorum()
+            # A refusal means that the log overtook the decision: the next look decides anew.
+            with contextlib.suppress(CommandRejected):
+                await self._propose(command)
+                self._liveness.confirm_quorum()
         return sorted(before - set((await self._raft.state()).services))
 
     # Reading: every node
@@ -219,19 +218,21 @@ class ServiceRegistry:
     # Within
 
     async def _lead(self) -> RouterState:
-        """The state, on the leader; begins or ends the leader's memory as leadership changed."""
-        state = await self._raft.state()
+        """The state, on the leader."""
+        self._remember(await self._raft.state())
         if not self._raft.is_leader:
-            if not self._shared:
-                self._liveness.end()
-            # The log knows best who leads: a proposal is refused with the address.
+            # The log knows best who leads: it refuses, and says where to go.
             await self._propose(RouterCommand.Noop())
-            state = await self._raft.state()
-        if not self._shared and not self._liveness.leading and self._raft.is_leader:
+        return await self._raft.state()
+
+    def _remember(self, state: RouterState) -> None:
+        """Begin or end an own memory of heartbeats as leadership changed."""
+        if self._shared or self._liveness.leading == self._raft.is_leader:
+            return
+        if self._raft.is_leader:
             self._liveness.begin(state, self._clock())
-        if not self._raft.is_leader:
-            raise NotLeader
-        return state
+        else:
+            self._liveness.end()
 
     async def _propose(self, command: RouterCommand) -> Outcome:
         return await self._raft.propose(command, timeout=DEADLINE_S)

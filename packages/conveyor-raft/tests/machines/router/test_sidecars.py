@@ -79,8 +79,12 @@ def test_a_new_boot_raises_the_terms_and_keeps_the_owner(log, make_offer):
 def test_a_sidecar_that_ends_takes_everything_with_it(log, end):
     """Services, locations and instances go in one step; partitions wait, with their last term."""
     log.running()
+    before = log.state.revision
     log(end(log))
     state = log.state
+    reasons = {one.key: one.reason for one in state.changes_since(before) if one.dropped}
+    assert reasons["a"] in ("silent", "it deregistered")
+    assert reasons["a-src"] == f"sidecar a: {reasons['a']}"
     assert not (state.sidecars or state.services or state.service_locations or state.instances)
     assert [(row.owned, row.term, row.number) for row in state.partitions_of(P)] == [
         (False, 1, 0),

@@ -19,12 +19,16 @@ def test_a_snapshot_is_the_state(log):
     commit = {"pipeline_id": P, "stage": "src", "partition": "1", "term": 1, "ordinal": 3}
     log(C.CommitPositions(commits=({**commit, "position": b"\x00\xff"},)))
     log(C.JoinGroup(group_id="g", member_id="m", service_name="s", partition_names=("0",)))
-    log(C.AssignPartitions(group_id="g", generation=1, assignments=()))
+    member = {"member_id": "m", "partitions": (0,)}
+    log(C.AssignPartitions(group_id="g", generation=1, assignments=(member,)))
+    log(C.CommitGroupOffset(group_id="g", member_id="m", generation=1, partition=0, offset=9))
     data = log.machine.snapshot()
     again = RouterState.from_bytes(data)
     assert again.to_bytes() == data
     assert (again.revision, again.table_revision) == (log.state.revision, log.state.table_revision)
     assert again.instances_on("a") == log.state.instances_on("a") != []
+    assert again.groups == log.state.groups
+    assert again.groups["g"].offsets == {0: 9}
     assert again.partitions_of(P) == log.state.partitions_of(P)
     assert again.positions[(P, "src", "1", "")].position == b"\x00\xff"
 

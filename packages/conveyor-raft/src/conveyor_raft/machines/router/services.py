@@ -150,5 +150,5 @@ def expire_services(state: RouterState, command: ExpireServices, moment: Moment)
             message = "it was registered again since"
             refused.append(Refusal(position, expiry.id, RefusalCode.OUTDATED, message))
         else:
-            state.drop(old)
+            state.drop(old, expiry.reason)
     return Outcome(refused=tuple(refused))

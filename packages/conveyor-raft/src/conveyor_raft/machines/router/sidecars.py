@@ -114,12 +114,15 @@ def _settle(
 
 
 def _drop_services(
-    state: RouterState, sidecar: SidecarRecord | None, keep: frozenset[str] | set[str]
+    state: RouterState,
+    sidecar: SidecarRecord | None,
+    keep: frozenset[str] | set[str],
+    reason: str = "",
 ) -> None:
     for service_id in sidecar.service_ids if sidecar is not None else ():
         service = state.services.get(service_id)
         if service is not None and service_id not in keep:
-            state.drop(service)
+            state.drop(service, reason)
 
 
 def _free_locations(state: RouterState, sidecar_id: str) -> None:
@@ -128,11 +131,12 @@ def _free_locations(state: RouterState, sidecar_id: str) -> None:
         state.drop(row)
 
 
-def _remove(state: RouterState, sidecar: SidecarRecord, moment: Moment) -> None:
+def _remove(state: RouterState, sidecar: SidecarRecord, moment: Moment, reason: str) -> None:
     release_all(state, sidecar.sidecar_id, moment)
-    _drop_services(state, sidecar, keep=frozenset())
+    because = f"sidecar {sidecar.sidecar_id}: {reason}"
+    _drop_services(state, sidecar, keep=frozenset(), reason=because)
     _free_locations(state, sidecar.sidecar_id)
-    state.drop(sidecar)
+    state.drop(sidecar, reason)
 
 
 def deregister_sidecar(state: RouterState, command: DeregisterSidecar, moment: Moment) -> Outcome:
@@ -146,7 +150,7 @@ def deregister_sidecar(state: RouterState, command: DeregisterSidecar, moment: M
             f"sidecar {command.sidecar_id!r} has started again as {old.boot_id!r};"
             f" boot {command.boot_id!r} cannot deregister it",
         )
-    _remove(state, old, moment)
+    _remove(state, old, moment, "it deregistered")
     return Outcome()
 
 
@@ -194,7 +198,7 @@ def expire_sidecars(state: RouterState, command: ExpireSidecars, moment: Moment)
             message = "it has registered again since"
             refused.append(Refusal(position, expiry.id, RefusalCode.OUTDATED, message))
         else:
-            _remove(state, old, moment)
+            _remove(state, old, moment, expiry.reason)
     return Outcome(refused=tuple(refused))
 
 

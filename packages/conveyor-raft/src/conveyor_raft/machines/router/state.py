@@ -138,7 +138,8 @@ class _Undo:
     table: Table
     key: Key
     old: Record | None
-    quiet: bool
+    quiet: bool = False
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -227,14 +228,14 @@ class RouterState:
         old = rows.get(key)
         if old == record:
             return False
-        self._journal.append(_Undo(table, key, old, quiet))
+        self._journal.append(_Undo(table, key, old, quiet=quiet))
         self._write(table, key, record)
         return True
 
-    def drop(self, record: Record) -> None:
-        """Remove a record that is there."""
+    def drop(self, record: Record, reason: str = "") -> None:
+        """Remove a record that is there; the history keeps the reason."""
         table, key = _TABLES[type(record)], key_of(record)
-        self._journal.append(_Undo(table, key, self._rows(table)[key], quiet=False))
+        self._journal.append(_Undo(table, key, self._rows(table)[key], reason=reason))
         self._write(table, key, None)
 
     def raise_floor(self, term: int) -> None:
@@ -259,9 +260,11 @@ class RouterState:
             Whether the entry changed something that a revision tells of.
         """
         first: dict[tuple[Table, Key], Record | None] = {}
+        reasons: dict[tuple[Table, Key], str] = {}
         for undo in self._journal:
             if not undo.quiet:
                 first.setdefault((undo.table, undo.key), undo.old)
+                reasons[undo.table, undo.key] = undo.reason
         self._journal.clear()
         changed = False
         for (table, key), old in first.items():
@@ -272,12 +275,13 @@ class RouterState:
             self.revision = index
             if table not in _QUIET:
                 self.table_revision = index
-            if table is Table.POSITIONS:
-                continue  # many a second, and read from the state: they would crowd out the rest
-            reason = getattr(new, "health_reason", "") or getattr(new, "reason", "")
-            self._remember(
-                Change(index, timestamp_ms, table, key, old is None, new is None, reason)
-            )
+            if table is not Table.POSITIONS:
+                # Positions are many a second, and read from the state: they would crowd out
+                # everything else.
+                why = reasons[table, key] if new is None else _reason_of(new)
+                self._remember(
+                    Change(index, timestamp_ms, table, key, old is None, new is None, why)
+                )
         return changed
 
     def _remember(self, change: Change) -> None:
@@ -366,6 +370,16 @@ def _remove(index: dict[str, set[Any]], owner: str, key: Any) -> None:
     keys.discard(key)
     if not keys:
         del index[owner]
+
+
+def _reason_of(record: Record) -> str:
+    match record:
+        case ServiceRecord() | SidecarRecord():
+            return record.health_reason
+        case PipelineRecord():
+            return record.reason
+        case _:
+            return ""
 
 
 def _sorted(rows: Mapping[Key, Record]) -> Iterable[Record]:
