@@ -121,7 +121,7 @@ def run_imports(session: nox.Session) -> None:
 
 def run_proto(session: nox.Session, *arguments: str) -> None:
     session.run("python", "tools/protos.py", *arguments)
-    session.run("buf", "lint", "proto")
+    session.run("buf", "lint")
 
 
 def run_static(session: nox.Session) -> None:

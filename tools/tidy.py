@@ -76,8 +76,8 @@ def check_module(path: Path) -> Iterator[tuple[str, str]]:
                 yield "function-lines", f"{node.name}: {length} lines, at most {FUNCTION_LINES_MAX}"
         if is_call(node, "asyncio", "Queue") and not (node.args or node.keywords):
             yield "unbounded", f"line {node.lineno}: asyncio.Queue() without a size"
-        if is_call(node, "asyncio", "create_task") or is_call(node, "asyncio", "ensure_future"):
-            yield "orphan-task", f"line {node.lineno}: a task outside a TaskGroup"
+        if isinstance(node, ast.Expr) and is_call(node.value, "asyncio", "create_task"):
+            yield "orphan-task", f"line {node.lineno}: nobody keeps this task; use a TaskGroup"
 
 
 def main() -> int:
