@@ -166,13 +166,19 @@ async def test_a_failed_disk_stops_the_node() -> None:
 async def test_without_a_quorum_the_outcome_is_unknown() -> None:
     """The leader of a minority appends, cannot commit, and says so in time."""
     network = MemoryNetwork()
-    async with memory_cluster(3, KeyValueStateMachine, network=network) as nodes:
+    async with memory_cluster(
+        3, KeyValueStateMachine, network=network, propose_timeout_ms=200
+    ) as nodes:
         leader = await wait_for_leader(nodes)
         for node in nodes:
             if node is not leader:
                 network.cut_off(node.address)
         with pytest.raises(UnknownOutcome, match=r"within 0.05 s"):
             await leader.propose(put("a", b"1"), timeout=0.05)
+        outcomes = await leader.propose_many([put("a", b"1")] * 3, timeout=0.05)
+        assert [type(outcome) for outcome in outcomes] == [UnknownOutcome] * 3
+        with pytest.raises(UnknownOutcome, match=r"within 0.2 s"):
+            await leader.propose(put("a", b"1"))
 
 
 async def test_a_deposed_leader_tells_its_proposers() -> None:

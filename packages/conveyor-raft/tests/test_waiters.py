@@ -9,7 +9,7 @@ import pytest
 from conveyor_raft import UnknownOutcome
 from conveyor_raft.core.frames import Frame
 from conveyor_raft.core.types import Applied, EntryKind, LogIndex, Proposed, Term, Unknown
-from conveyor_raft.waiters import ResultFuture, Waiters
+from conveyor_raft.waiters import Deadlines, ResultFuture, Waiters
 
 pytestmark = pytest.mark.asyncio
 
@@ -74,3 +74,23 @@ async def test_at_the_end_everybody_is_told() -> None:
     for future in mine:
         with pytest.raises(UnknownOutcome, match="shut down"):
             await future
+
+
+async def test_deadlines_end_what_was_not_answered_and_nothing_else() -> None:
+    """One timer for all: answered futures keep their results, the others learn that time is up."""
+    deadlines = Deadlines(0.02)
+    mine = futures(5)
+    for future in mine[:4]:
+        deadlines.watch(future)
+    mine[0].set_result("early")
+    deadlines.watch(mine[4])
+    mine[2].set_result("early")
+    for late in (mine[1], mine[3], mine[4]):
+        with pytest.raises(UnknownOutcome, match="within 0.02 s"):
+            await late
+    assert (await mine[0], await mine[2]) == ("early", "early")
+    again = futures(1)[0]
+    deadlines.watch(again)
+    with pytest.raises(UnknownOutcome):
+        await again
+    deadlines.cancel()

@@ -78,6 +78,7 @@ class Driver(Generic[C, R, S]):
         watchers: Watchers,
     ) -> None:
         self.identity = identity
+        self._loop = asyncio.get_running_loop()
         self.connected: set[NodeId] = set()
         self.counters: Counter[str] = Counter()
         self.core = RaftCore(
@@ -139,7 +140,7 @@ class Driver(Generic[C, R, S]):
             or self._proposal_bytes + len(payload) > config.max_uncommitted_bytes
         ):
             raise self._busy()
-        future: ResultFuture = asyncio.get_running_loop().create_future()
+        future: ResultFuture = self._loop.create_future()
         self._proposals.append((payload, future, traceparent))
         self._proposal_bytes += len(payload)
         self._rouse()
@@ -206,7 +207,7 @@ class Driver(Generic[C, R, S]):
         if self._inbox or self._proposals:
             await asyncio.sleep(0)
             return
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         wake = self._wake = loop.create_future()
         deadline = self.core.next_deadline
         # A tenth of a millisecond later, so that the clock surely shows the deadline.
@@ -390,6 +391,5 @@ class Driver(Generic[C, R, S]):
         own = {"flushes": self._lane.flushes, **self.counters}
         return {**self.core.statistics(), **self._transport.statistics(), **own}
 
-    @staticmethod
-    def _now_ms() -> int:
-        return int(asyncio.get_running_loop().time() * 1000)
+    def _now_ms(self) -> int:
+        return int(self._loop.time() * 1000)

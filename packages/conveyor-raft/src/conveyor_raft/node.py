@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from opentelemetry.trace import Span
+
 from conveyor_raft.config import RaftConfig
 from conveyor_raft.core.types import (
     LogIndex,
@@ -43,6 +45,7 @@ from conveyor_raft.status import Applied, LeadershipChanged, PeerStatus, RaftSta
 from conveyor_raft.storage.base import LogStorage
 from conveyor_raft.telemetry import propose_span, traceparent_of
 from conveyor_raft.transport.base import RaftTransport
+from conveyor_raft.waiters import Deadlines
 from conveyor_raft.watch import Watcher
 
 C = TypeVar("C")
@@ -72,6 +75,7 @@ class RaftNode(Generic[C, R, S]):
     ) -> None:
         self.config = config
         self.network = RaftNetwork(config.node_id, peers)
+        self._deadlines = Deadlines(config.propose_timeout_ms / 1000)
         self._life = Life[C, R, S](
             config, state_machine, self.network, storage=storage, transport=transport
         )
@@ -109,6 +113,7 @@ class RaftNode(Generic[C, R, S]):
         Safe to call twice. Commands under way end as `UnknownOutcome`.
         """
         await self._life.end()
+        self._deadlines.cancel()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -138,17 +143,14 @@ class RaftNode(Generic[C, R, S]):
             UnknownOutcome: it may have; a time-out is one of these.
             CommandRejected: the state machine refused it.
         """
-        span = propose_span(NodeId(self.config.node_id))
-        if span is None:
-            return await self._settle(self.propose_nowait(command), timeout)
-        try:
-            future = self._propose(command, traceparent_of(span))
-            return await self._settle(future, timeout)
-        except RaftError as error:
-            span.record_exception(error)
-            raise
-        finally:
-            span.end()
+        span = propose_span(self._life.own.node_id)
+        if span is not None:
+            return await self._propose_traced(command, timeout, span)
+        future = self._propose(command, None)
+        if timeout is None:
+            self._deadlines.watch(future)
+            return await future
+        return await _within(timeout, future)
 
     def propose_nowait(self, command: C) -> asyncio.Future[R]:
         """As `propose`, with a future and without a time limit. Some refusals raise at once."""
@@ -165,22 +167,30 @@ class RaftNode(Generic[C, R, S]):
             RejectedError: none of them was accepted.
         """
         futures: list[asyncio.Future[R]] = []
-        outcomes: list[R | RaftError] = []
+        refused: RaftError | None = None
         for command in commands:
             try:
-                futures.append(self.propose_nowait(command))
+                futures.append(self._propose(command, None))
             except RaftError as error:
                 if not futures:
                     raise
-                outcomes = [error] * (len(commands) - len(futures))
+                refused = error
                 break
-        settled: list[R | RaftError] = []
-        for future in futures:
-            try:
-                settled.append(await self._settle(future, timeout))
-            except RaftError as error:
-                settled.append(error)
-        return settled + outcomes
+        seconds = self.config.propose_timeout_ms / 1000 if timeout is None else timeout
+        outcomes: list[R | RaftError] = []
+        try:
+            async with asyncio.timeout(seconds):
+                for future in futures:
+                    try:
+                        outcomes.append(await future)
+                    except RaftError as error:
+                        outcomes.append(error)
+        except TimeoutError:
+            late = UnknownOutcome(f"no answer within {seconds:g} s")
+            outcomes += [late] * (len(futures) - len(outcomes))
+        if refused is not None:
+            outcomes += [refused] * (len(commands) - len(futures))
+        return outcomes
 
     async def state(self) -> S:
         """Return this node's own applied state; on a follower it may be behind the leader's."""
@@ -324,10 +334,21 @@ class RaftNode(Generic[C, R, S]):
             raise PayloadTooLarge(len(payload), self.config.max_payload_bytes)
         return self._life.driver.propose(payload, traceparent)
 
-    async def _settle(self, future: asyncio.Future[R], timeout: float | None) -> R:
-        seconds = self.config.propose_timeout_ms / 1000 if timeout is None else timeout
+    async def _propose_traced(self, command: C, timeout: float | None, span: Span) -> R:
         try:
-            async with asyncio.timeout(seconds):
-                return await future
-        except TimeoutError:
-            raise UnknownOutcome(f"no answer within {seconds:g} s") from None
+            future = self._propose(command, traceparent_of(span))
+            seconds = self.config.propose_timeout_ms / 1000 if timeout is None else timeout
+            return await _within(seconds, future)
+        except RaftError as error:
+            span.record_exception(error)
+            raise
+        finally:
+            span.end()
+
+
+async def _within(seconds: float, future: asyncio.Future[R]) -> R:
+    try:
+        async with asyncio.timeout(seconds):
+            return await future
+    except TimeoutError:
+        raise UnknownOutcome(f"no answer within {seconds:g} s") from None
