@@ -9,7 +9,7 @@ from conveyor_sdk import run, sink, source, transform
 async def numbers(resume):
     for number in range(resume or 0, 1_000_000):
         yield {"number": number}, number
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.1)
 
 
 @transform

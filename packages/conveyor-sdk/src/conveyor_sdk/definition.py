@@ -68,10 +68,11 @@ class Service:
     kind: info_pb2.Kind.ValueType
 
     def __init__(self, function: Callable[..., typing.Any], options: Options) -> None:
-        if not callable(function) or isinstance(function, type):
+        written = _written(function)
+        if not inspect.isroutine(written):
             raise DefinitionError(f"@{self.word} decorates a function, not {function!r}")
         self.function = function
-        self.name = options.name or function.__name__.strip("_").replace("_", "-").lower()
+        self.name = options.name or written.__name__.strip("_").replace("_", "-").lower()
         self.version = options.version
         self.labels = dict(options.labels)
         self.timeout = options.timeout
@@ -87,7 +88,7 @@ class Service:
                 raise self.refused(f"label {label!r} is longer than {LABEL_BYTES_MAX} bytes")
         if self.timeout is not None and not 0 < self.timeout <= 600:
             raise self.refused(f"timeout={self.timeout}: use seconds, above 0 and at most 600")
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         _declared.append(self)
 
     def __call__(self, *args: typing.Any, **kwargs: typing.Any) -> typing.Any:
@@ -104,9 +105,10 @@ class Service:
 
     def refused(self, why: str) -> DefinitionError:
         """Return the error that says where the function is and why it cannot be served."""
-        code = getattr(self.function, "__code__", None)
+        written = _written(self.function)
+        code = getattr(written, "__code__", None)
         where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
-        return DefinitionError(f"@{self.word} {self.function.__name__}{where}: {why}")
+        return DefinitionError(f"@{self.word} {written.__name__}{where}: {why}")
 
     async def describe(self) -> info_pb2.ServiceDescription:
         """Return what `Describe` says of it."""
@@ -116,6 +118,13 @@ class Service:
         if self.timeout is not None:
             description.call_timeout.FromTimedelta(timedelta(seconds=self.timeout))
         return description
+
+
+def _written(function: Callable[..., typing.Any]) -> typing.Any:
+    """Return the function as its author wrote it, below any `functools.partial`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 _declared: list[Service] = []
@@ -144,7 +153,7 @@ def parameters(service: Service) -> dict[str, object]:
         DefinitionError: A parameter cannot be filled by name, or a hint cannot be resolved.
     """
     try:
-        hints = typing.get_type_hints(service.function)
+        hints = typing.get_type_hints(_written(service.function))
     except Exception as error:
         raise service.refused(f"a type hint cannot be resolved: {error}") from error
     found: dict[str, object] = {}

@@ -147,7 +147,7 @@ def _check(services: Sequence[Service]) -> None:
 
 
 def _place(service: Service) -> str:
-    return f"{service.function.__module__}.{service.function.__qualname__}"
+    return f"{getattr(service, '__module__', '')}.{getattr(service, '__qualname__', service.name)}"
 
 
 async def serve(
