@@ -73,7 +73,7 @@ class GroupCoordinator:
             service_name: The source that the group reads.
             topics: What of it. The partitions of a topic bear its name, alone or before a slash;
                 they are those that are recorded or that registered services declare, else one.
-            partitions: Their names within each topic, or their number, where no service says.
+            partitions: Their names, or their number in each topic, where no service says.
 
         Raises:
             InvalidRegistration: a name or number is outside its bounds.
@@ -191,12 +191,14 @@ def _names(
     topics: Sequence[str],
     partitions: Sequence[str] | int | None,
 ) -> Sequence[str]:
+    if isinstance(partitions, int):
+        return [f"{topic}/{number}" for topic in topics for number in range(partitions)]
     if partitions is not None:
-        parts = range(partitions) if isinstance(partitions, int) else partitions
-        return [f"{topic}/{part}" for topic in topics for part in parts]
+        return partitions
     group = state.groups.get(group_id)
     declared = [] if group is None else list(group.partition_names)
+    settled = set() if group is None else {one for m in group.members for one in m.topics}
     for _, record in sorted(state.services.items()):
         if record.service_name == service_name:
             declared.extend(record.partitions)
-    return partition_names_of(declared, topics)
+    return partition_names_of(declared, topics, settled)

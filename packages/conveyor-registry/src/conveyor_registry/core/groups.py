@@ -6,7 +6,7 @@ changes the group first, the whole command is refused and computed again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from conveyor_raft.machines.router.commands import RouterCommand, SingleCommand
 from conveyor_raft.machines.router.parts import MemberPartitions
@@ -53,16 +53,19 @@ def leaving(group: GroupRecord, member_ids: Sequence[str]) -> RouterCommand:
     return _with_assignment(group, leaves, members, len(group.partition_names))
 
 
-def partition_names_of(declared: Iterable[str], topics: Sequence[str]) -> list[str]:
+def partition_names_of(
+    declared: Iterable[str], topics: Sequence[str], settled: Collection[str] = ()
+) -> list[str]:
     """The partitions of topics: those of the declared ones that are theirs, else one per topic.
 
-    A partition belongs to a topic whose name it bears, alone or before a slash.
+    A declared partition belongs to a topic whose name it bears, alone or before a slash. Settled
+    topics are read by somebody already, so the group has the partitions that it shall have.
     """
     known = list(dict.fromkeys(declared))
     found: list[str] = []
     for topic in topics:
         mine = [name for name in known if name == topic or name.startswith(f"{topic}/")]
-        found.extend(mine or [topic])
+        found.extend(mine or ([] if topic in settled else [topic]))
     return list(dict.fromkeys(found))
 
 
