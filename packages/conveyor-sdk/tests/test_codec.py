@@ -137,7 +137,7 @@ def test_records_carry_their_metadata():
     assert record.to("errors").route == "errors"
     assert from_wire(record_pb2.Record(payload=b"1"), decode_json).event_time is None
     with pytest.raises(ValueError, match="has no time zone"):
-        Record(1, event_time=datetime(2013, 1, 1))  # noqa: DTZ001
+        Record(1, event_time=datetime(2013, 1, 1))
     bad = record_pb2.Record(payload=b"1")
     bad.event_time.seconds = 2**62
     with pytest.raises(CodecError, match="out of range"):

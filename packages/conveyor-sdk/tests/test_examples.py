@@ -1,4 +1,4 @@
-"""The services of the examples, run as a user would test them: in process, over the real messages."""
+"""The services of the examples, tested as a user would: in process, over the real messages."""
 
 from __future__ import annotations
 

@@ -30,9 +30,11 @@ from conveyor_sdk.wire import (
 @contextlib.asynccontextmanager
 async def served(*services, drain=5.0):
     """Serve on a free port; yield the server and a channel to it."""
-    async with Server(services, drain=drain) as server:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            yield server, channel
+    async with (
+        Server(services, drain=drain) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        yield server, channel
 
 
 def named(word, **options):
@@ -291,5 +293,5 @@ def test_ports_come_from_the_environment():
     ):
         with pytest.raises(ServeError, match=why):
             candidate_ports(environ)
-    with pytest.raises(ServeError, match="cannot listen on 192.0.2.1"):
+    with pytest.raises(ServeError, match=r"cannot listen on 192\.0\.2\.1"):
         is_free("192.0.2.1", 0)
