@@ -7,6 +7,8 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -17,6 +19,8 @@ from conveyor_grpc.channel import LeaderChannel
 from conveyor_grpc.server import ServerOptions
 from conveyor_grpc.wire import admin_pb2 as wire
 from conveyor_grpc.wire.admin_pb2_grpc import RouterAdminStub
+from conveyor_grpc.wire.sidecar_pb2 import SidecarHeartbeatRequest
+from conveyor_grpc.wire.sidecar_pb2_grpc import SidecarServiceStub
 
 REQUEST = wire.GetRequest()
 
@@ -56,6 +60,46 @@ async def test_one_trace_covers_client_and_server(
     assert at_server.parent is not None
     assert at_server.parent.span_id == at_client.context.span_id
     assert inside == [at_client.context.trace_id]
+
+
+@pytest.mark.asyncio
+async def test_what_comes_all_the_time_is_not_traced(
+    serve: Any, spans: InMemorySpanExporter
+) -> None:
+    """Heartbeats and probes would bury everything else."""
+    server, _ = await serve(None)
+    async with LeaderChannel([server.address]) as channel:
+        with pytest.raises(errors.RefusedError):
+            await channel.call(
+                lambda one: SidecarServiceStub(one).Heartbeat, SidecarHeartbeatRequest()
+            )
+        await channel.call(lambda one: HealthStub(one).Check, HealthCheckRequest())
+    assert not spans.get_finished_spans()
+
+
+@pytest.mark.asyncio
+async def test_calls_are_counted_by_method_and_code(serve: Any, found: Any) -> None:
+    """What a process shows as metrics."""
+    answers: list[Any] = [found, errors.RefusedError("no"), KeyError("a bug")]
+
+    async def answer(context: Any) -> Any:
+        value = answers.pop(0)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    server, _ = await serve(answer)
+    async with LeaderChannel([server.address]) as channel:
+        await channel.call(get, REQUEST)
+        for kind in (errors.RefusedError, errors.InternalError):
+            with pytest.raises(kind):
+                await channel.call(get, REQUEST)
+    assert server.statistics.calls == {
+        ("Get", "ok"): 1,
+        ("Get", "refused"): 1,
+        ("Get", "internal"): 1,
+    }
+    assert server.statistics.seconds["Get"] > 0
 
 
 @pytest.mark.asyncio

@@ -247,28 +247,6 @@ class LeaderChannel:
             ControlError: the stream broke; open another one.
         """
         address = self._rotate()
-        async for message in self._read(address, method, request, silence_s):
-            yield message
-
-    async def stream_leader(
-        self,
-        method: StreamMethod[Request, Response],
-        request: Request,
-        *,
-        silence_s: float,
-    ) -> AsyncGenerator[Response, None]:
-        """Read a server stream from the router last known to lead, or from the next in turn."""
-        address = self._leader or self._rotate()
-        async for message in self._read(address, method, request, silence_s):
-            yield message
-
-    async def _read(
-        self,
-        address: str,
-        method: StreamMethod[Request, Response],
-        request: Request,
-        silence_s: float,
-    ) -> AsyncGenerator[Response, None]:
         channel = self._channel(address)
         await self._connect(channel, address, CONNECT_TIMEOUT_S)
         stream = method(channel)(request)

@@ -18,6 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -44,7 +47,8 @@ STREAMS_MAX = 1_000
 
 _log = logging.getLogger(__name__)
 _tracer = trace.get_tracer("conveyor.grpc")
-_UNTRACED = ("/grpc.health.", "/grpc.reflection.")
+_UNTRACED = re.compile(r"/?grpc\.(health|reflection)\..*|.*/(Heartbeat|HeartbeatGroup|WatchTable)")
+"""Full names of methods that get no span: they come all the time, or last for ever."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Around = Callable[[str, bool, Context], AbstractAsyncContextManager[None]]
@@ -94,7 +98,7 @@ class AroundInterceptor(grpc.aio.ServerInterceptor):
 @asynccontextmanager
 async def traced(name: str, streaming: bool, context: Context) -> AsyncIterator[None]:
     """Continue the caller's trace with a server span."""
-    if name.startswith(_UNTRACED):
+    if _UNTRACED.fullmatch(name):
         yield
         return
     carrier = {
@@ -114,6 +118,31 @@ async def traced(name: str, streaming: bool, context: Context) -> AsyncIterator[
         except Exception:
             span.set_status(Status(StatusCode.ERROR))
             raise
+
+
+class CallStatistics:
+    """How often each method was called, how it ended, and how long unary calls took in all."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @asynccontextmanager
+    async def counted(self, name: str, streaming: bool, context: Context) -> AsyncIterator[None]:
+        """Count a call by method and by the code of the error table, "ok" without one."""
+        began = time.perf_counter()
+        method, code = name.rpartition("/")[2], "cancelled"
+        try:
+            yield
+            code = "ok"
+        except Exception as error:
+            known = to_control_error(error)
+            code = InternalError.code if known is None else known.code
+            raise
+        finally:
+            self.calls[method, code] += 1
+            if not streaming:
+                self.seconds[method] += time.perf_counter() - began
 
 
 def bounded(calls_max: int = CALLS_MAX, streams_max: int = STREAMS_MAX) -> Around:
@@ -179,12 +208,13 @@ async def abort(context: Context, error: ControlError) -> None:
 
 
 def server_interceptors(
-    *, calls_max: int = CALLS_MAX, streams_max: int = STREAMS_MAX
+    statistics: CallStatistics, *, calls_max: int = CALLS_MAX, streams_max: int = STREAMS_MAX
 ) -> list[grpc.aio.ServerInterceptor]:
     """Return what belongs on every Conveyor server, outermost first."""
     arounds: Sequence[Around] = (
         traced,
         answered_by_table,
+        statistics.counted,
         bounded(calls_max, streams_max),
         limited_in_time,
     )
@@ -215,6 +245,8 @@ class _TraceUnary(grpc.aio.UnaryUnaryClientInterceptor):
         self, continuation: Any, client_call_details: ClientCallDetails, request: Any
     ) -> Any:
         name = _method_name(client_call_details)
+        if _UNTRACED.fullmatch(name):
+            return await continuation(client_call_details, request)
         service, _, method = name.rpartition("/")
         with _tracer.start_as_current_span(
             name,

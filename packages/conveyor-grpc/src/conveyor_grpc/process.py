@@ -111,7 +111,10 @@ def _json(event: Any, **_: Any) -> str:
 
 
 def configure_logging(
-    *, level: str = "info", fields: Mapping[str, Any] | None = None, stream: Any = None
+    *,
+    level: str = "info",
+    fields: Mapping[str, Any] | None = None,
+    stream: Any = None,
 ) -> None:
     """Send all logs, structlog's and stdlib's, as JSON lines to `stream` (default: stderr).
 

@@ -21,7 +21,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from conveyor_grpc.errors import ListenError
-from conveyor_grpc.interceptors import CALLS_MAX, STREAMS_MAX, server_interceptors
+from conveyor_grpc.interceptors import (
+    CALLS_MAX,
+    STREAMS_MAX,
+    CallStatistics,
+    server_interceptors,
+)
 
 PENDING_MAX = 65_536
 
@@ -73,6 +78,7 @@ class Server:
         self._listen_address = listen_address
         self._extra = tuple(extra_interceptors)
         self._services: list[str] = []
+        self.statistics = CallStatistics()
         self._health = health.aio.HealthServicer()
         self._port: int | None = None
         self._server: grpc.aio.Server | None = None
@@ -81,7 +87,9 @@ class Server:
         """Return the grpc server to which `add_..._to_server` functions add services."""
         if self._server is None:
             own = server_interceptors(
-                calls_max=self.options.calls_max, streams_max=self.options.streams_max
+                self.statistics,
+                calls_max=self.options.calls_max,
+                streams_max=self.options.streams_max,
             )
             self._server = grpc.aio.server(
                 interceptors=[*own, *self._extra], options=self.options.arguments()

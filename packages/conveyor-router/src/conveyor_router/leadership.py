@@ -9,7 +9,6 @@ a pause: a leader without its duties would look alive and do nothing.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -37,20 +36,15 @@ class Leadership:
         node = self._plane.node
         leading: asyncio.Task[None] | None = None
         term: int | None = None
-        try:
-            if node.is_leader:
-                term = node.term
-                leading = asyncio.create_task(self._lead(term))
+        async with asyncio.TaskGroup() as group:
             async for event in node.watch():
                 if not isinstance(event, LeadershipChanged):
                     continue
                 now = node.term if node.is_leader else None
                 if now != term:
                     await _end(leading)
-                    leading, term = None, now
-                    if now is not None:
-                        leading = asyncio.create_task(self._lead(now))
-        finally:
+                    term = now
+                    leading = None if now is None else group.create_task(self._lead(now))
             await _end(leading)
 
     async def _lead(self, term: int) -> None:
@@ -86,5 +80,4 @@ class Leadership:
 async def _end(task: asyncio.Task[None] | None) -> None:
     if task is not None:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task])

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from conveyor_grpc.errors import ListenError
+from conveyor_grpc.interceptors import CallStatistics
 from conveyor_grpc.services.control_plane import ControlPlane
 
 REQUEST_BYTES_MAX = 8 * 1024
@@ -32,8 +34,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class RouterCollector(Collector):
     """Reads a router's numbers at the moment of a scrape."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, calls: CallStatistics) -> None:
         self._plane = plane
+        self._calls = calls
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics."""
@@ -57,6 +60,36 @@ class RouterCollector(Collector):
             yield GaugeMetricFamily(name, text, value=float(value))
         for name, count in sorted(plane.node.statistics().items()):
             yield CounterMetricFamily(f"conveyor_raft_{name}", f"Raft: {name}", value=float(count))
+        yield from self._state_metrics()
+        yield from self._call_metrics()
+
+    def _state_metrics(self) -> Iterator[Metric]:
+        state = self._plane.feed.state
+        counted = {
+            ("pipelines", "phase"): Counter(one.phase.value for one in state.pipelines.values()),
+            ("sidecars", "health"): Counter(one.health.value for one in state.sidecars.values()),
+            ("services", "health"): Counter(one.health.value for one in state.services.values()),
+        }
+        for (what, label), counts in counted.items():
+            text = f"Recorded {what} by {label}"
+            gauge = GaugeMetricFamily(f"conveyor_router_{what}", text, labels=[label])
+            for value, count in sorted(counts.items()):
+                gauge.add_metric([value], count)
+            yield gauge
+
+    def _call_metrics(self) -> Iterator[Metric]:
+        calls = CounterMetricFamily(
+            "conveyor_grpc_calls", "Calls answered, by method and code", labels=["method", "code"]
+        )
+        for (method, code), count in sorted(self._calls.calls.items()):
+            calls.add_metric([method, code], count)
+        yield calls
+        seconds = CounterMetricFamily(
+            "conveyor_grpc_call_seconds", "Time spent in unary calls", labels=["method"]
+        )
+        for method, spent in sorted(self._calls.seconds.items()):
+            seconds.add_metric([method], spent)
+        yield seconds
 
 
 def has_leader(plane: ControlPlane) -> bool:
@@ -68,12 +101,13 @@ def has_leader(plane: ControlPlane) -> bool:
 class StatusPages:
     """The HTTP server; use it as a context manager."""
 
-    def __init__(self, listen_address: str, plane: ControlPlane) -> None:
+    def __init__(self, listen_address: str, plane: ControlPlane, calls: CallStatistics) -> None:
         host, _, port = listen_address.rpartition(":")
         self._host, self._port = host.strip("[]"), int(port)
         self._plane = plane
         self._registry = CollectorRegistry()
-        self._registry.register(RouterCollector(plane))
+        self._registry.register(RouterCollector(plane, calls))
+        ProcessCollector(registry=self._registry)
         self._open = 0
         self._server: asyncio.Server | None = None
         self._pages: dict[str, Callable[[], tuple[int, bytes]]] = {

@@ -58,7 +58,9 @@ class RouterProcess:
             add_services(self._server, plane)
             await self._server.start()
             if self._settings.metrics.listen_addr is not None:
-                pages = StatusPages(self._settings.metrics.listen_addr, plane)
+                pages = StatusPages(
+                    self._settings.metrics.listen_addr, plane, self._server.statistics
+                )
                 await stack.enter_async_context(pages)
                 _log.info("metrics and readiness on http://%s", pages.address)
             await node.start()
@@ -85,29 +87,22 @@ class RouterProcess:
                 lambda: reap(plane, interval_s),
             ],
         )
-        followers = [
-            asyncio.create_task(plane.feed.run(), name="feed"),
-            asyncio.create_task(leadership.run(), name="leadership"),
-            asyncio.create_task(self._tell_readiness(plane), name="readiness"),
-        ]
-        ends = [
-            asyncio.create_task(stopping.wait(), name="stopping"),
-            asyncio.create_task(plane.node.wait_stopped(), name="node"),
-        ]
         try:
-            await asyncio.wait([*followers, *ends], return_when=asyncio.FIRST_COMPLETED)
-            if not stopping.is_set():
-                # Followers end with the node, a moment before it says why.
-                await asyncio.wait([ends[1]], timeout=STOP_GRACE_S)
-                for ended in (ends[1], *followers):
-                    if ended.done():
-                        ended.result()
+            async with asyncio.TaskGroup() as group:
+                followers = [
+                    group.create_task(plane.feed.run(), name="feed"),
+                    group.create_task(leadership.run(), name="leadership"),
+                    group.create_task(self._tell_readiness(plane), name="readiness"),
+                    group.create_task(plane.node.wait_stopped(), name="node"),
+                ]
+                await stopping.wait()
+                await self._server.set_ready(False)
+                for follower in followers:
+                    follower.cancel()
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from errors.exceptions[0].__cause__
         finally:
-            await self._server.set_ready(False)
             plane.feed.close()
-            for task in (*followers, *ends):
-                task.cancel()
-            await asyncio.gather(*followers, *ends, return_exceptions=True)
 
     async def _tell_readiness(self, plane: ControlPlane) -> None:
         """Keep the health service saying whether this router knows a leader."""

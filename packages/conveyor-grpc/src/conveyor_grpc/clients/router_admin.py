@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from conveyor_grpc.channel import TIMEOUT_S, LeaderChannel
 from conveyor_grpc.wire import admin_pb2 as wire
@@ -119,5 +120,6 @@ class RouterAdminClient:
             wire.WatchEventsRequest(kind=kind, namespace=namespace, name=name),
             silence_s=WATCH_SILENCE_S,
         )
-        async for event in stream:
-            yield event
+        async with aclosing(stream):
+            async for event in stream:
+                yield event

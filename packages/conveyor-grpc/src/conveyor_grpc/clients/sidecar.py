@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from conveyor_grpc.channel import TIMEOUT_S, LeaderChannel
 from conveyor_grpc.errors import ControlError
@@ -73,16 +74,15 @@ class SidecarClient:
                 silence_s=WATCH_SILENCE_S,
             )
             try:
-                async for update in stream:
-                    pause = RECONNECT_MIN_S
-                    if update.revision < newest:
-                        continue
-                    newest = update.revision
-                    yield update
+                async with aclosing(stream):
+                    async for update in stream:
+                        pause = RECONNECT_MIN_S
+                        if update.revision < newest:
+                            continue
+                        newest = update.revision
+                        yield update
             except ControlError:
                 pause = min(pause * 2, RECONNECT_MAX_S)
-            finally:
-                await stream.aclose()
             await asyncio.sleep(pause * random.uniform(0.75, 1.25))
 
     async def drain_sidecar(self, sidecar_id: str, reason: str) -> wire.DrainSidecarResponse:

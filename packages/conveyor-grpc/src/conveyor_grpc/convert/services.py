@@ -20,12 +20,11 @@ TYPE_OF_KIND = {
 }
 KIND_OF_TYPE = {service_type: kind for kind, service_type in TYPE_OF_KIND.items()}
 
-HEALTH_OF_MESSAGE = {
+_HEALTH_OF_MESSAGE = {
     wire.SERVICE_HEALTH_UNSPECIFIED: ServiceHealth.HEALTHY,
     wire.SERVICE_HEALTH_HEALTHY: ServiceHealth.HEALTHY,
     wire.SERVICE_HEALTH_DEGRADED: ServiceHealth.DEGRADED,
     wire.SERVICE_HEALTH_UNHEALTHY: ServiceHealth.UNHEALTHY,
-    wire.SERVICE_HEALTH_UNKNOWN: ServiceHealth.UNKNOWN,
 }
 MESSAGE_OF_HEALTH = {
     ServiceHealth.HEALTHY: wire.SERVICE_HEALTH_HEALTHY,
@@ -33,6 +32,11 @@ MESSAGE_OF_HEALTH = {
     ServiceHealth.UNHEALTHY: wire.SERVICE_HEALTH_UNHEALTHY,
     ServiceHealth.UNKNOWN: wire.SERVICE_HEALTH_UNKNOWN,
 }
+
+
+def health_of(value: wire.ServiceHealth.ValueType) -> ServiceHealth:
+    """Return the health that a message says; one of a later release counts as unknown."""
+    return _HEALTH_OF_MESSAGE.get(value, ServiceHealth.UNKNOWN)
 
 
 def duration(milliseconds: int) -> Duration:
@@ -97,7 +101,7 @@ def offer_of(
             description.call_timeout.ToMilliseconds() if description.HasField("call_timeout") else 0
         ),
         described=described,
-        health=HEALTH_OF_MESSAGE[health],
+        health=health_of(health),
         health_reason=health_reason,
     )
 

@@ -19,6 +19,7 @@ from opentelemetry.trace import SpanContext
 from conveyor_grpc.errors import NotLeaderError, NotReadyError
 from conveyor_grpc.services.counters import CountersBook
 from conveyor_grpc.services.feed import StateFeed
+from conveyor_raft.errors import NotLeader
 from conveyor_raft.machines.router import (
     Outcome,
     PositionCommit,
@@ -82,10 +83,13 @@ class ControlPlane:
         Raises:
             RaftError: this node does not lead (any more).
         """
+        term = self.node.term
         await self.node.propose(RouterCommand.Noop(), timeout=self.options.propose_timeout_s)
+        if self.node.term != term:
+            raise NotLeader(term=self.node.term)
         self.liveness.begin(await self.node.state(), self.now_ms())
         self.counters.restart(self.wall_ms())
-        self._ready_term = self.node.term
+        self._ready_term = term
 
     def end_leading(self) -> None:
         """This node leads no more: forget what was heard."""

@@ -68,6 +68,7 @@ class StateFeed:
         self._table_revision = 0
         self._quiet_until = 0.0
         self._publish_later: asyncio.TimerHandle | None = None
+        self.state = RouterState()
         self.revision = Level()
         self.table_revision = Level()
 
@@ -88,6 +89,7 @@ class StateFeed:
         self.table_revision.close()
 
     def _take(self, state: RouterState) -> None:
+        self.state = state
         self.revision.raise_to(state.revision)
         self._table_revision = state.table_revision
         if self._publish_later is None and self._table_revision > self.table_revision.value:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from conveyor_grpc.convert.groups import assignment_message, group_message
 from conveyor_grpc.convert.services import (
-    HEALTH_OF_MESSAGE,
     TYPE_OF_KIND,
     duration,
+    health_of,
     offer_of,
     service_message,
 )
@@ -71,7 +71,7 @@ class RegistryServicer(RegistryServiceServicer):
         """Renew a lease in the leader's memory."""
         self._plane.require_leading()
         lease = await self._registry.heartbeat(
-            request.service_id, HEALTH_OF_MESSAGE[request.health], request.reason
+            request.service_id, health_of(request.health), request.reason
         )
         return wire.ServiceHeartbeatResponse(lease=duration(round(lease.total_seconds() * 1000)))
 

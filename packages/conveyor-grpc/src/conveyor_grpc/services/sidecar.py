@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from conveyor_grpc.convert.services import HEALTH_OF_MESSAGE, duration
+from conveyor_grpc.convert.services import duration, health_of
 from conveyor_grpc.convert.sidecars import register_command
 from conveyor_grpc.convert.table import table_message
 from conveyor_grpc.errors import NotReadyError
@@ -174,7 +174,7 @@ def _health_changes(
         service = state.services.get(report.service_id)
         if service is None or service.sidecar_id != request.sidecar_id:
             continue
-        health = HEALTH_OF_MESSAGE[report.health]
+        health = health_of(report.health)
         if (service.health, service.health_reason) != (health, report.reason):
             changes.append(
                 RouterCommand.UpdateServiceHealth(

@@ -100,7 +100,7 @@ async def router_cluster(
     """Start `size` routers; yield them, the leader first, when it answers."""
     network = MemoryNetwork()
     addresses = [f"memory-{node_id}:1" for node_id in range(1, size + 1)]
-    async with AsyncExitStack() as stack:
+    async with asyncio.TaskGroup() as feeds, AsyncExitStack() as stack:
         routers = []
         for node_id, address in enumerate(addresses, start=1):
             server = Server("127.0.0.1:0", server_options)
@@ -118,17 +118,10 @@ async def router_cluster(
             await server.start()
             await node.start()
             stack.push_async_callback(node.shutdown)
-            feed = asyncio.create_task(plane.feed.run())
-            stack.push_async_callback(_end, feed, plane)
+            stack.callback(feeds.create_task(plane.feed.run()).cancel)
             routers.append(InProcessRouter(server, plane))
         leader = await _leader_of(routers)
         yield [leader, *(router for router in routers if router is not leader)]
-
-
-async def _end(feed: asyncio.Task[None], plane: ControlPlane) -> None:
-    plane.feed.close()
-    feed.cancel()
-    await asyncio.gather(feed, return_exceptions=True)
 
 
 async def _leader_of(routers: Sequence[InProcessRouter]) -> InProcessRouter:

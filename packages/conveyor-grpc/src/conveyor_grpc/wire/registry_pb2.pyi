@@ -353,7 +353,7 @@ class JoinGroupRequest(_message.Message):
     def topics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def partition_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """those that the group does not have yet are appended"""
+        """of each topic; those that the group does not have yet are appended;"""
 
     def __init__(
         self,

@@ -23,7 +23,8 @@ from conveyor_raft.errors import CommandRejected
 from conveyor_raft.machines.router import PipelinePhase, RouterCommand, RouterState
 from conveyor_registry.planner import Observations, plan
 
-IDLE_S = 1.0
+IDLE_S = 5.0
+DRAINING_S = 0.5
 POSITIONS_PAUSE_S = 0.25
 ROUNDS_MAX = 8
 """Plans in a row without a pause; one is enough unless the log overtakes it."""
@@ -46,7 +47,8 @@ class Planner:
             state = await self._plane.node.state()
             planned, tables = state.revision, state.table_revision
             await self.settle()
-            if await feed.revision.wait_above(planned, IDLE_S):
+            idle_s = DRAINING_S if self._draining_since else IDLE_S
+            if await feed.revision.wait_above(planned, idle_s):
                 state = await self._plane.node.state()
                 if state.table_revision == tables:
                     await asyncio.sleep(POSITIONS_PAUSE_S)
