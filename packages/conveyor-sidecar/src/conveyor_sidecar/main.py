@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -102,12 +103,11 @@ def main(config: Path | None) -> None:
 def run(settings: SidecarSettings) -> int:
     """Run one sidecar to its end; returns the exit code."""
     name = settings.telemetry.service_name or "conveyor-sidecar"
-    configure_logging(level=settings.log.level, fields={"service": name})
+    _configure_log(settings, {"service": name})
     try:
         with DataDirectory(settings.data_directory) as directory:
             sidecar_id = directory.sidecar_id(settings.sidecar_id)
-            fields = {"service": name, "sidecar": sidecar_id}
-            configure_logging(level=settings.log.level, fields=fields)
+            _configure_log(settings, {"service": name, "sidecar": sidecar_id})
             telemetry = configure_telemetry(
                 name,
                 version=version("conveyor-sidecar"),
@@ -126,6 +126,18 @@ def run(settings: SidecarSettings) -> int:
         logger.error("%s", error)
         return error.exit_code
     return 0
+
+
+def _configure_log(settings: SidecarSettings, fields: Mapping[str, str]) -> None:
+    """JSON lines with these fields, or plain text for a person at a terminal."""
+    if settings.log.format == "json":
+        configure_logging(level=settings.log.level, fields=fields)
+        return
+    logging.basicConfig(
+        level=settings.log.level.upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        force=True,
+    )
 
 
 async def _live(settings: SidecarSettings, directory: DataDirectory) -> None:

@@ -56,6 +56,7 @@ from conveyor_sidecar.routing import (
     RoutingTable,
     translate,
 )
+from conveyor_sidecar.tracing import table_span
 
 logger = logging.getLogger(__name__)
 
@@ -300,10 +301,11 @@ class SidecarNode:
 
     def _on_table(self, table: table_pb2.SidecarTable) -> None:
         """Put a table in force, in one step."""
-        new = translate(table)
-        self._table.swap(new)
-        self._local.update(new.services)
-        self._post(events.TableChanged(new.table))
+        with table_span(table.revision):
+            new = translate(table)
+            self._table.swap(new)
+            self._local.update(new.services)
+            self._post(events.TableChanged(new.table))
         if not self._draining:
             self._tasks.start(self._data_plane.set_serving(True), "serving")
         logger.info(

@@ -35,6 +35,15 @@ def batch_span(
         yield span
 
 
+@contextmanager
+def table_span(revision: int) -> Iterator[Span]:
+    """A span of a table being put in force."""
+    with _tracer.start_as_current_span(
+        "conveyor.table", kind=SpanKind.CONSUMER, attributes={"conveyor.revision": revision}
+    ) as span:
+        yield span
+
+
 def traceparent_of(span: Span) -> str:
     """The header that stands for the span; empty where there is no trace."""
     context = span.get_span_context()
