@@ -32,15 +32,13 @@ class Candidate:
         self._ask(replica)
 
     @property
-    def deadline_ms(self) -> int | None:
+    def deadline_ms(self) -> int:
         """When something is to be done."""
-        if self.election_deadline_ms is None:
-            return None
         return min(self._ask_again_ms, self.election_deadline_ms)
 
     def on_deadline(self, replica: Replica) -> bool:
         """Ask again; tell whether the election has taken too long and a new one is due."""
-        if self.election_deadline_ms is None or replica.now_ms >= self.election_deadline_ms:
+        if replica.now_ms >= self.election_deadline_ms:
             if replica.identity.node_id in self._votes:
                 return True
             # One's own disk is slow; another term would only give it more to write.
@@ -55,8 +53,9 @@ class Candidate:
         return self._result(replica)
 
     def on_vote_reply(self, replica: Replica, message: Message, reply: VoteReply) -> VoteResult:
-        """Count an answer of this term."""
-        self._votes[message.sender] = reply.granted
+        """Count an answer of this term, if it comes from a voter."""
+        if message.sender in replica.voters:
+            self._votes[message.sender] = reply.granted
         return self._result(replica)
 
     def _ask(self, replica: Replica) -> None:
@@ -67,9 +66,4 @@ class Candidate:
                 replica.promise(peer, request)
 
     def _result(self, replica: Replica) -> VoteResult:
-        membership = replica.membership
-        return (
-            VoteResult.PENDING
-            if membership is None
-            else vote_result(membership.voters, self._votes)
-        )
+        return vote_result(replica.voters, self._votes)

@@ -47,7 +47,7 @@ class Follower:
 
     def heard(self, replica: Replica) -> None:
         """The leader is alive, or a candidate got this node's vote: wait anew."""
-        self.deadline_ms = replica.election_deadline()
+        self.deadline_ms = replica.patience()
         self.rearmed = False
 
     def on_deadline(self, replica: Replica) -> bool:
@@ -61,7 +61,7 @@ class Follower:
             return False
         late_ms = replica.now_ms - self.deadline_ms
         if not self.rearmed and late_ms > replica.options.election_timeout_min_ms // 2:
-            self.deadline_ms = replica.election_deadline()
+            self.deadline_ms = replica.patience()
             self.rearmed = True
             replica.counters["pauses"] += 1
             return False

@@ -92,7 +92,9 @@ class Leader:
         if ack.match > replica.log.last_index:
             replica.counters["malformed"] += 1
             return
-        if progress.acknowledge(ack.match):
+        news = progress.acknowledge(ack.match)
+        progress.check(replica.log.last_index)
+        if news:
             self.count_copies(replica)
 
     def on_conflict(self, replica: Replica, message: Message, conflict: AppendConflict) -> None:
@@ -100,6 +102,7 @@ class Leader:
         progress = self._progress_of(replica, message, conflict.session)
         if progress is not None:
             progress.backtrack(conflict, replica.log.last_of_term(conflict.conflict_term))
+            progress.check(replica.log.last_index)
 
     def on_heartbeat_reply(self, replica: Replica, message: Message, reply: HeartbeatReply) -> None:
         """A follower is there: go on where silence had stopped the stream.
@@ -140,15 +143,12 @@ class Leader:
 
     def count_copies(self, replica: Replica) -> None:
         """Commit what a majority has stored, if it reaches into this leader's own term."""
-        membership = replica.membership
-        if membership is None:
-            raise InvariantViolation("a leader has no configuration")
         stored = quorum_index(
             [
                 replica.ledger.durable_index
                 if voter == self.leader_id
                 else self.progress[voter].match
-                for voter in membership.voters
+                for voter in replica.voters
             ]
         )
         if stored >= self._first_index and stored > replica.commit_index:

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from conveyor_raft.core.quorum import majority
 from conveyor_raft.core.types import Incarnation, LogIndex, Member, NodeId
 from conveyor_raft.errors import Corrupt, InvariantViolation
 
@@ -28,7 +27,6 @@ class Membership:
 
     members: tuple[Member, ...]
     voters: tuple[NodeId, ...] = field(init=False, compare=False)
-    majority: int = field(init=False, compare=False)
     _by_id: dict[NodeId, Member] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -39,7 +37,6 @@ class Membership:
             raise ValueError(f"a membership needs at least one member, each id once: {members}")
         object.__setattr__(self, "members", members)
         object.__setattr__(self, "voters", tuple(by_id))
-        object.__setattr__(self, "majority", majority(len(members)))
         object.__setattr__(self, "_by_id", by_id)
 
     def get(self, node_id: NodeId) -> Member | None:

@@ -23,16 +23,14 @@ Rules kept here, beyond those of the roles:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from conveyor_raft.core import ballot
 from conveyor_raft.core.candidate import Candidate
 from conveyor_raft.core.follower import Follower
-from conveyor_raft.core.frames import Frame
 from conveyor_raft.core.leader import Leader
 from conveyor_raft.core.loading import LoadedState
-from conveyor_raft.core.membership import Membership
 from conveyor_raft.core.messages import (
     AppendAck,
     AppendConflict,
@@ -48,13 +46,11 @@ from conveyor_raft.core.messages import (
 )
 from conveyor_raft.core.options import CoreOptions
 from conveyor_raft.core.output import Output, SoftState
-from conveyor_raft.core.progress import Progress
 from conveyor_raft.core.proposals import Proposals
 from conveyor_raft.core.quorum import VoteResult
 from conveyor_raft.core.replica import Replica
 from conveyor_raft.core.types import (
     Identity,
-    LogId,
     LogIndex,
     NodeId,
     Proposed,
@@ -65,10 +61,11 @@ from conveyor_raft.core.types import (
     RefusedReason,
     Term,
 )
+from conveyor_raft.core.views import CoreViews
 from conveyor_raft.errors import InvariantViolation, PayloadTooLarge
 
 
-class RaftCore:
+class RaftCore(CoreViews):
     """One node. Not thread-safe; all inputs return at once and do no I/O."""
 
     def __init__(
@@ -88,7 +85,7 @@ class RaftCore:
         self._replica = replica
         # A sole voter has nobody to wait for.
         alone = replica.is_voter and not replica.peers
-        deadline_ms = now_ms if alone else replica.election_deadline()
+        deadline_ms = now_ms if alone else replica.patience()
         self._role: Follower | Candidate | Leader = Follower(None, deadline_ms)
         self._proposals = Proposals()
         self._apply_handed = replica.applied_index
@@ -207,8 +204,7 @@ class RaftCore:
             return
         if meta.index > replica.applied_index or not replica.log.contains(meta.last_id):
             raise InvariantViolation(f"the snapshot at {meta.last_id} is not of this node's state")
-        replica.snapshot = meta
-        self._compact = replica.compact()
+        self._compact = replica.adopt_snapshot(meta)
 
     def on_snapshot_installed(self, meta: SnapshotMeta) -> None:
         """The state machine has been restored from the snapshot named by `Output.install`."""
@@ -258,101 +254,6 @@ class RaftCore:
             out.soft = self._soft = soft
         return out
 
-    @property
-    def next_deadline(self) -> int | None:
-        """When `tick` and `take` are due if nothing else happens; None: never."""
-        return self._role.deadline_ms
-
-    # ------------------------------------------------------------------ views
-
-    @property
-    def role(self) -> RaftRole:
-        """What the node is."""
-        return self._role.role
-
-    @property
-    def leader_id(self) -> NodeId | None:
-        """Whom the node follows; itself if it leads."""
-        return self._role.leader_id
-
-    @property
-    def term(self) -> Term:
-        """The newest term that the node has seen; it may not be durable yet."""
-        return self._replica.term
-
-    @property
-    def voted_for(self) -> NodeId | None:
-        """The node's vote in its term; it may not be durable yet."""
-        return self._replica.voted_for
-
-    @property
-    def commit_index(self) -> LogIndex:
-        """Everything up to here is committed, as far as this node knows."""
-        return self._replica.commit_index
-
-    @property
-    def applied_index(self) -> LogIndex:
-        """Everything up to here is in the state machine."""
-        return self._replica.applied_index
-
-    @property
-    def durable_index(self) -> LogIndex:
-        """Up to here the log is durable on this node."""
-        return self._replica.ledger.durable_index
-
-    @property
-    def first_index(self) -> LogIndex:
-        """The first entry that is still in the log."""
-        return self._replica.log.first_index
-
-    @property
-    def last_id(self) -> LogId:
-        """The last entry of the log."""
-        return self._replica.log.last_id
-
-    @property
-    def membership(self) -> Membership | None:
-        """The configuration in force; None on an empty node."""
-        return self._replica.membership
-
-    @property
-    def snapshot(self) -> SnapshotMeta | None:
-        """The newest snapshot; right after stepping an `InstallSnapshot`, its own if accepted."""
-        return self._replica.snapshot
-
-    @property
-    def snapshot_due(self) -> bool:
-        """Whether enough was applied since the last snapshot for a new one."""
-        return self._replica.snapshot_due
-
-    @property
-    def failed(self) -> bool:
-        """Whether a write has failed; only a restart from the disk helps."""
-        return self._failed
-
-    @property
-    def progress(self) -> Mapping[NodeId, Progress]:
-        """What a leader knows about its followers; empty on others. Not to be changed."""
-        return self._role.progress if isinstance(self._role, Leader) else {}
-
-    def frames(self, first: LogIndex, last: LogIndex) -> list[Frame]:
-        """Return the retained entries of the range, frame by frame; the ends are cut to fit."""
-        return self._replica.log.frames(first, last)
-
-    def term_at(self, index: LogIndex) -> Term | None:
-        """Return the term of a retained entry, of the one before it, or None."""
-        return self._replica.log.term_at(index)
-
-    def statistics(self) -> Mapping[str, int]:
-        """Return counters since the start, and the sizes of what is bounded."""
-        replica = self._replica
-        sizes = {
-            "log_entries": replica.log.last_index - replica.log.base.index,
-            "log_bytes": replica.log.bytes_after(replica.log.base.index),
-            "open_proposals": len(self._proposals),
-        }
-        return {**replica.counters, **sizes}
-
     # ------------------------------------------------------------------ messages
 
     def _is_for_us(self, message: Message) -> bool:
@@ -388,10 +289,9 @@ class RaftCore:
                 f"node {message.sender} leads term {message.term}, which has the leader"
                 f" {self._role.leader_id}"
             )
-        if isinstance(self._role, Candidate) or self._role.leader_id is None:
-            self._follow(replica.term, message.sender)
         role = self._role
-        assert isinstance(role, Follower)
+        if isinstance(role, Candidate) or role.leader_id is None:
+            role = self._follow(replica.term, message.sender)
         if isinstance(body, AppendEntries):
             role.on_append(replica, message, body)
         elif isinstance(body, Heartbeat):
@@ -418,7 +318,7 @@ class RaftCore:
 
     # ------------------------------------------------------------------ roles and timers
 
-    def _follow(self, term: Term, leader_id: NodeId | None) -> None:
+    def _follow(self, term: Term, leader_id: NodeId | None) -> Follower:
         replica, before = self._replica, self._role
         if term > replica.term:
             replica.adopt(term, None)
@@ -427,9 +327,10 @@ class RaftCore:
         elif isinstance(before, Candidate):
             deadline_ms = before.election_deadline_ms
         else:
-            deadline_ms = replica.election_deadline()
+            deadline_ms = replica.patience()
             self._proposals.abandon(replica.commit_index, "the leader lost its office")
         self._role = Follower(leader_id, deadline_ms)
+        return self._role
 
     def _fire_timer(self) -> None:
         replica, role = self._replica, self._role

@@ -91,15 +91,19 @@ class Replica:
     @property
     def is_voter(self) -> bool:
         """Whether this node may campaign."""
+        return self.identity.node_id in self.voters
+
+    @property
+    def voters(self) -> Sequence[NodeId]:
+        """The members, in the order of their ids; none on an empty node."""
         membership = self.configurations.active
-        return membership is not None and membership.get(self.identity.node_id) is not None
+        return () if membership is None else membership.voters
 
     @property
     def peers(self) -> Sequence[NodeId]:
         """The other members, in the order of their ids."""
-        membership = self.configurations.active
         own = self.identity.node_id
-        return () if membership is None else [node for node in membership.voters if node != own]
+        return [node for node in self.voters if node != own]
 
     def adopt(self, term: Term, voted_for: NodeId | None) -> None:
         """Enter a term, or vote in the current one; both become durable in one write."""
@@ -169,11 +173,10 @@ class Replica:
             >= options.snapshot_interval_bytes
         )
 
-    def compact(self) -> LogIndex | None:
-        """Forget the log behind the snapshot, but for the trail; return how far it went."""
-        if self.snapshot is None:
-            return None
-        end = self.snapshot.index
+    def adopt_snapshot(self, meta: SnapshotMeta) -> LogIndex | None:
+        """Forget the log behind a new snapshot, but for the trail; return how far, if at all."""
+        self.snapshot = meta
+        end = meta.index
         before = self.log.base.index
         self.log.compact(LogIndex(end - self.options.snapshot_trailing_entries))
         trail = self.log.bytes_after(self.log.base.index) - self.log.bytes_after(end)
@@ -210,10 +213,12 @@ class Replica:
         """Have a message leave that promises nothing but the term of its envelope."""
         self.send_after(self.ledger.term_barrier(), to, body)
 
-    def election_deadline(self) -> int | None:
-        """Draw when to campaign; a node outside the configuration never does."""
-        if not self.is_voter:
-            return None
+    def patience(self) -> int | None:
+        """Draw until when to wait for a leader; a node outside the configuration waits for ever."""
+        return self.election_deadline() if self.is_voter else None
+
+    def election_deadline(self) -> int:
+        """Draw the end of an election, or of the patience that comes before it."""
         options = self.options
         return self.now_ms + self.random.randint(
             options.election_timeout_min_ms, options.election_timeout_max_ms

@@ -115,18 +115,3 @@ class Faults:
         node.core.on_peer(NodeId(world.rng.choice(world.ids)), up=world.rng.random() < 0.5)
         world.after_input(node)
         world.invariants.after_event(node)
-
-
-def run(world: World, events: int) -> None:
-    """Run a world for so many events under its faults, then let it heal.
-
-    Raises:
-        Violated: a rule does not hold.
-        InvariantViolation: a core has found out by itself.
-    """
-    faults = Faults(world)
-    world.propose()
-    while world.events < events:
-        world.step()
-    faults.heal()
-    world.settle()

@@ -7,6 +7,7 @@ and it looks at the disks itself. Every check costs the same however long the ru
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -70,6 +71,7 @@ class Invariants:
         self._open: dict[int, tuple[int, Proposed, Sequence[bytes]]] = {}
         self._refused: set[bytes] = set()
         self.committed: list[int] = [0]  # the term of each committed entry, by index
+        self._committed_in: list[int] = [0]  # the term of the leader that committed it first
         self.checks = 0
         for node in nodes.values():
             for frame in node.disk.frames:
@@ -85,7 +87,8 @@ class Invariants:
         first = self._leaders.setdefault(term, node.node_id)
         if first != node.node_id:
             raise Violated("election safety", f"nodes {first} and {node.node_id} lead term {term}")
-        last = len(self.committed) - 1
+        # What a later term committed does not concern one that is won late: it can do no harm.
+        last = bisect_left(self._committed_in, term) - 1
         if not _holds(core, last, self.committed[last]):
             raise Violated(
                 "leader completeness",
@@ -303,6 +306,7 @@ class Invariants:
             frames = core.frames(len(committed), commit)  # type: ignore[arg-type]
             for frame in frames:
                 committed.extend([frame.term] * frame.count)
+                self._committed_in.extend([core.term] * frame.count)
         if not _holds(core, commit, committed[commit]):
             raise Violated(
                 "state machine safety",

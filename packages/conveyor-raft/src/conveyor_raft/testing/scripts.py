@@ -115,7 +115,7 @@ class Script:
         self._lines = []
         try:
             self._commands[name](plain, named)
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ScriptError(f"{command!r}: {error!r}") from error
         if command.startswith("quietly "):
             self._lines = [line for line in self._lines if _NEWS.match(line)]

@@ -20,7 +20,8 @@ from functools import partial
 from typing import NamedTuple
 
 from conveyor_raft.errors import InvariantViolation
-from conveyor_raft.testing import faults
+from conveyor_raft.testing.clients import Clients
+from conveyor_raft.testing.faults import Faults
 from conveyor_raft.testing.invariants import Violated
 from conveyor_raft.testing.world import World
 
@@ -53,13 +54,28 @@ class Result(NamedTuple):
     failure: str
 
 
+def run_world(world: World, events: int) -> None:
+    """Run a world for so many events under its faults, then let it heal.
+
+    Raises:
+        Violated: a rule does not hold.
+        InvariantViolation: a core has found out by itself.
+    """
+    faults = Faults(world)
+    Clients(world)
+    while world.events < events:
+        world.step()
+    faults.heal()
+    world.settle()
+
+
 def run_seed(seed: int, *, events: int) -> Result:
     """Run one seed to its end, or to the first rule that does not hold."""
     start = time.perf_counter()
     world = World(seed)
     failure = ""
     try:
-        faults.run(world, events)
+        run_world(world, events)
     except (Violated, InvariantViolation) as violation:
         failure = f"{type(violation).__name__}: {violation}"
     except Exception as error:  # a crash of the core is a finding like any other
@@ -145,7 +161,7 @@ def _replay(seed: int, events: int, trace: int) -> int:
     print(f"seed {seed}: {world.knobs}")
     print(f"python {sys.version.split()[0]}")
     try:
-        faults.run(world, events)
+        run_world(world, events)
     except Exception:
         for line in world.trace():
             print(line)

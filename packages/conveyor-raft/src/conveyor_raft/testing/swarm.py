@@ -91,7 +91,7 @@ def draw_knobs(rng: random.Random) -> Knobs:
         partition_ms=rng.choice((200, 600, 2_000)),
         crash_every_ms=swarm((300, 1_000, 4_000), 0),
         down_ms=rng.choice((20, 200, 1_000)),
-        disk_error_every_ms=swarm((3_000,), 0),
+        disk_error_every_ms=swarm((300, 2_000), 0),
         pause_every_ms=swarm((1_000, 4_000), 0),
         pause_ms=rng.choice((100, 400, 2_000)),
         disk_ms=rng.choice((1, 2, 10, 50, 300)),

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import heapq
 import random
-import struct
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,7 +28,6 @@ from conveyor_raft.core.types import (
     Incarnation,
     Member,
     NodeId,
-    Proposed,
     RaftRole,
 )
 from conveyor_raft.testing.disk import StoredSnapshot
@@ -40,7 +38,6 @@ from conveyor_raft.testing.swarm import draw_knobs
 from conveyor_raft.testing.wording import describe_message
 
 _CLUSTER = ClusterId(b"simulated cluster")
-_WALL_START_MS = 1_700_000_000_000
 _SERVE_MS = 500
 _PATIENCE_ELECTIONS = 10
 
@@ -69,7 +66,6 @@ class World:
         self.paused: dict[int, list[Event]] = {}
         self._queue: list[tuple[int, int, Event | WorldHandler]] = []
         self._sequence = 0
-        self._token = 0
         self._trace: deque[Event] | None = None
         self._timer_at: dict[int, int] = {}
         self._take_due: set[int] = set()
@@ -292,51 +288,10 @@ class World:
         self.after_input(peer)
         self.invariants.after_event(peer)
 
-    # ------------------------------------------------------------------ clients
-
-    def propose(self) -> None:
-        """Let a client propose something, mostly to whom it takes for the leader."""
-        if not self.knobs.client_every_ms:
-            return
-        self.at(self.soon(self.knobs.client_every_ms), self.propose)
-        target = self._likely_leader()
-        if target.down or target.node_id in self.paused:
-            return
-        filler = bytes(self.knobs.payload_bytes - 8)
-        payloads = []
-        for _ in range(1 if self.rng.random() < 0.7 else self.rng.randint(2, 8)):
-            self._token += 1
-            payloads.append(struct.pack("<Q", self._token) + filler)
-        wall_ms = _WALL_START_MS + self.now
-        if self.knobs.wall_jumps:
-            wall_ms += self.rng.randint(-3_600_000, 3_600_000)
-        target.core.tick(self.local(target))
-        result = target.core.propose(payloads, wall_ms=wall_ms, token=self._token)
-        if isinstance(result, Proposed):
-            self.counts["proposed"] += 1
-            self.invariants.on_proposed(target, self._token, result, payloads)
-        else:
-            self.counts["refused"] += 1
-            self.invariants.on_refused(payloads)
-        self.events += 1
-        self.after_input(target)
-        self.invariants.after_event(target)
-
-    def _likely_leader(self) -> SimulatedNode:
-        chosen = self.nodes[self.rng.choice(self.ids)]
-        if self.rng.random() < 0.1:
-            return chosen
-        leaders = [
-            node
-            for node in self.nodes.values()
-            if node.core.role is RaftRole.LEADER and not node.down
-        ]
-        return max(leaders, key=_term_of) if leaders else chosen
-
     # ------------------------------------------------------------------ the end
 
     def settle(self) -> None:
-        """Without faults, go on until all is quiet and equal.
+        """Without faults, serve a while, then go on until all is quiet and equal.
 
         Raises:
             Violated: nothing has moved for longer than ten elections take.
@@ -404,10 +359,6 @@ class World:
             first_state(Membership(members)),
             pipelined=self.knobs.pipelined_writes,
         )
-
-
-def _term_of(node: SimulatedNode) -> int:
-    return node.core.term
 
 
 def _incarnation(node_id: int) -> Incarnation:

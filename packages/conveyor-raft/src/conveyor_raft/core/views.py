@@ -1,0 +1,118 @@
+"""What can be read off a core between inputs; everything here is cheap and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from conveyor_raft.core.candidate import Candidate
+from conveyor_raft.core.follower import Follower
+from conveyor_raft.core.frames import Frame
+from conveyor_raft.core.leader import Leader
+from conveyor_raft.core.membership import Membership
+from conveyor_raft.core.messages import SnapshotMeta
+from conveyor_raft.core.progress import Progress
+from conveyor_raft.core.proposals import Proposals
+from conveyor_raft.core.replica import Replica
+from conveyor_raft.core.types import LogId, LogIndex, NodeId, RaftRole, Term
+
+
+class CoreViews:
+    """The read-only side of `RaftCore`."""
+
+    _replica: Replica
+    _role: Follower | Candidate | Leader
+    _proposals: Proposals
+    _failed: bool
+
+    @property
+    def next_deadline(self) -> int | None:
+        """When `tick` and `take` are due if nothing else happens; None: never."""
+        return self._role.deadline_ms
+
+    @property
+    def role(self) -> RaftRole:
+        """What the node is."""
+        return self._role.role
+
+    @property
+    def leader_id(self) -> NodeId | None:
+        """Whom the node follows; itself if it leads."""
+        return self._role.leader_id
+
+    @property
+    def term(self) -> Term:
+        """The newest term that the node has seen; it may not be durable yet."""
+        return self._replica.term
+
+    @property
+    def voted_for(self) -> NodeId | None:
+        """The node's vote in its term; it may not be durable yet."""
+        return self._replica.voted_for
+
+    @property
+    def commit_index(self) -> LogIndex:
+        """Everything up to here is committed, as far as this node knows."""
+        return self._replica.commit_index
+
+    @property
+    def applied_index(self) -> LogIndex:
+        """Everything up to here is in the state machine."""
+        return self._replica.applied_index
+
+    @property
+    def durable_index(self) -> LogIndex:
+        """Up to here the log is durable on this node."""
+        return self._replica.ledger.durable_index
+
+    @property
+    def first_index(self) -> LogIndex:
+        """The first entry that is still in the log."""
+        return self._replica.log.first_index
+
+    @property
+    def last_id(self) -> LogId:
+        """The last entry of the log."""
+        return self._replica.log.last_id
+
+    @property
+    def membership(self) -> Membership | None:
+        """The configuration in force; None on an empty node."""
+        return self._replica.membership
+
+    @property
+    def snapshot(self) -> SnapshotMeta | None:
+        """The newest snapshot; right after stepping an `InstallSnapshot`, its own if accepted."""
+        return self._replica.snapshot
+
+    @property
+    def snapshot_due(self) -> bool:
+        """Whether enough was applied since the last snapshot for a new one."""
+        return self._replica.snapshot_due
+
+    @property
+    def failed(self) -> bool:
+        """Whether a write has failed; only a restart from the disk helps."""
+        return self._failed
+
+    @property
+    def progress(self) -> Mapping[NodeId, Progress]:
+        """What a leader knows about its followers; empty on others. Not to be changed."""
+        return self._role.progress if isinstance(self._role, Leader) else {}
+
+    def frames(self, first: LogIndex, last: LogIndex) -> list[Frame]:
+        """Return the retained entries of the range, frame by frame; the ends are cut to fit."""
+        return self._replica.log.frames(first, last)
+
+    def term_at(self, index: LogIndex) -> Term | None:
+        """Return the term of a retained entry, of the one before it, or None."""
+        return self._replica.log.term_at(index)
+
+    def statistics(self) -> Mapping[str, int]:
+        """Return counters since the start, and the sizes of what is bounded."""
+        replica = self._replica
+        sizes = {
+            "log_entries": replica.log.last_index - replica.log.base.index,
+            "log_bytes": replica.log.bytes_after(replica.log.base.index),
+            "open_proposals": len(self._proposals),
+        }
+        return {**replica.counters, **sizes}

@@ -1,0 +1,94 @@
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from conveyor_raft.core.types import LogIndex
+from conveyor_raft.errors import InvariantViolation
+from conveyor_raft.testing.invariants import Violated
+from conveyor_raft.testing.simulator import main, run_seed, run_world
+from conveyor_raft.testing.world import World
+
+COMMAND = (sys.executable, "-m", "conveyor_raft.testing.simulator")
+
+
+@pytest.mark.parametrize("first", [0, 8, 16, 24])
+def test_every_rule_holds_under_faults(first):
+    """A short run of the real thing; the long one is `nox -s simulate`."""
+    results = [run_seed(seed, events=2_500) for seed in range(first, first + 8)]
+    assert [result.failure for result in results if result.failure] == []
+    assert all(result.events >= 2_500 for result in results)
+
+
+def test_the_faults_really_happen():
+    """A green run without crashes, conflicts and snapshots would prove nothing."""
+    total: dict[str, int] = {}
+    for seed in range(24):
+        for name, count in run_seed(seed, events=1_500).counts.items():
+            total[name] = total.get(name, 0) + count
+    for name in (
+        *("crashes", "lost_writes", "disk_errors", "pauses", "partitions", "cut"),
+        *("dropped", "duplicated", "ghosts", "snapshots_built", "snapshots_accepted"),
+        *("applied", "unknown", "refused", "core_truncations", "core_conflicts"),
+        *("core_snapshots_sent", "core_pauses", "core_stale"),
+    ):
+        assert total.get(name, 0) > 0, name
+
+
+def test_a_seed_is_a_run_under_any_hash_seed():
+    """The digest covers every event; two interpreters with other hash seeds agree on it."""
+    digests = set()
+    for hash_seed in ("1", "2"):
+        run = subprocess.run(
+            (
+                sys.executable,
+                *["-m", "conveyor_raft.testing.simulator", "--seed", "3", "--events", "2000"],
+            ),
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests |= set(re.findall(r"digest [0-9a-f]{16}", run.stdout))
+    assert len(digests) == 1
+    assert run_seed(3, events=2_000).digest != run_seed(4, events=2_000).digest
+
+
+def test_the_command_reports_and_replays(capsys, monkeypatch):
+    """What fails is printed with its rule and with one line that shows it again."""
+    assert main(["--seeds", "2", "--events", "300", "--jobs", "1"]) == 0
+    assert re.search(r"2 seeds, .* 0 failed\n  crashes", capsys.readouterr().out)
+
+    def broken(self, index):
+        self.commit_index = LogIndex(index - 1 if index > 3 else index)
+
+    monkeypatch.setattr("conveyor_raft.core.replica.Replica.commit_to", broken)
+    arguments = ["--events", "300", "--jobs", "1"]
+    assert main(["--seeds", "9", "--stop", *arguments]) == 1
+    out = capsys.readouterr().out
+    replay = re.search(r"replay: python -m conveyor_raft.testing.simulator (.*)", out)
+    with pytest.raises((Violated, InvariantViolation)):
+        main(replay[1].split())
+    assert "AppendEntries in term" in capsys.readouterr().out
+
+
+def test_a_budget_ends_the_run(capsys):
+    """No seed begins after it; what was run is reported."""
+    assert main(["--seeds", "9", "--events", "100", "--jobs", "1", "--budget-seconds", "1e-9"]) == 0
+    assert "the budget of 1e-09 s ends before seed 0" in capsys.readouterr().out
+
+
+def test_a_core_that_stands_still_fails_the_liveness_phase(monkeypatch):
+    """After everything has healed, a cluster that does nothing is a failure."""
+    monkeypatch.setattr("conveyor_raft.core.raft_core.RaftCore._decide", lambda *_: None)
+    with pytest.raises(Violated, match="liveness"):
+        run_world(World(5), 300)
+
+
+def test_the_world_describes_itself():
+    """A failure says where every node stands."""
+    world = World(2)
+    for node in world.nodes.values():
+        assert f"node {node.node_id} follower term 1 commit 0 applied 0 last 1" in str(world)
