@@ -170,37 +170,23 @@ class LeaderChannel:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         attempt_s = max(timeout_s / 2, 0.25) if repeatable else timeout_s
-        pause = PAUSE_MIN_S
-        hops = 0
-        failures = 0
-        address = self._leader or self._rotate()
+        route = _Route(self, self._leader or self._rotate())
         while True:
             remaining = deadline - loop.time()
             try:
-                response = await self._attempt(address, method, request, min(attempt_s, remaining))
+                response = await self._attempt(
+                    route.address, method, request, min(attempt_s, remaining)
+                )
             except ControlError as error:
                 if not isinstance(error, _PASSING) or not (error.retry_safe or repeatable):
                     raise
-                last = error
+                wait_s = route.after(error)
+                if loop.time() + wait_s >= deadline:
+                    raise
+                await asyncio.sleep(wait_s)
             else:
-                self._leader = address
+                self._leader = route.address
                 return response
-            target = self._redirect(last, address)
-            if target is not None and hops < HOPS_MAX:
-                hops += 1
-                address = target
-            else:
-                hops = 0
-                failures += 1
-                address = self._rotate()
-                if failures % len(self.endpoints) == 0:
-                    wait = max(pause * random.uniform(0.75, 1.25), _pause_asked(last))
-                    if loop.time() + wait >= deadline:
-                        raise last
-                    await asyncio.sleep(wait)
-                    pause = min(pause * 2, PAUSE_MAX_S)
-            if loop.time() >= deadline:
-                raise last
 
     async def call_any(
         self,
@@ -217,13 +203,12 @@ class LeaderChannel:
         deadline = loop.time() + timeout_s
         candidates = [endpoint] if endpoint is not None else self._in_turn()
         last: ControlError | None = None
-        for address in candidates:
-            remaining = deadline - loop.time()
-            if remaining <= 0:
-                break
+        for place, address in enumerate(candidates):
+            # Each gets its share of what is left, so a router that hangs does not take it all.
+            share_s = (deadline - loop.time()) / (len(candidates) - place)
             try:
-                return await self._attempt(address, method, request, remaining)
-            except (UnreachableError, NotReadyError) as error:
+                return await self._attempt(address, method, request, share_s)
+            except (DeadlineError, NotReadyError, UnreachableError) as error:
                 last = error
         raise last or DeadlineError(f"no router answered within {timeout_s} s", retry_safe=True)
 
@@ -247,7 +232,7 @@ class LeaderChannel:
             ControlError: the stream broke; open another one.
         """
         address = self._rotate()
-        channel = self._channel(address)
+        channel = await self._channel(address)
         await self._connect(channel, address, CONNECT_TIMEOUT_S)
         stream = method(channel)(request)
         try:
@@ -273,7 +258,7 @@ class LeaderChannel:
     ) -> Response:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        channel = self._channel(address)
+        channel = await self._channel(address)
         await self._connect(channel, address, min(timeout_s, CONNECT_TIMEOUT_S))
         left = timeout_s - (loop.time() - started)
         if left <= 0:
@@ -303,9 +288,11 @@ class LeaderChannel:
             f"router {address} cannot be reached; routers known: {', '.join(self.endpoints)}"
         )
 
-    def _channel(self, address: str) -> grpc.aio.Channel:
+    async def _channel(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)
         if channel is None:
+            for gone in self._channels.keys() - {*self.endpoints, self._leader}:
+                await self._channels.pop(gone).close()
             interceptors = trace_client_interceptors()
             if self._credentials is None:
                 channel = grpc.aio.insecure_channel(
@@ -319,6 +306,7 @@ class LeaderChannel:
         return channel
 
     def _rotate(self) -> str:
+        """Return the next of all known addresses."""
         endpoints = self.endpoints
         self._next = (self._next + 1) % len(endpoints)
         return endpoints[self._next - 1]
@@ -338,6 +326,34 @@ class LeaderChannel:
         return target if target and target != asked else None
 
 
+class _Route:
+    """Where one call goes next, and after which pause."""
+
+    def __init__(self, channel: LeaderChannel, address: str) -> None:
+        self._channel = channel
+        self._hops = 0
+        self._failures = 0
+        self._pause_s = PAUSE_MIN_S
+        self.address = address
+
+    def after(self, error: ControlError) -> float:
+        """Take in a passing failure: set the next address, return the pause before it."""
+        if isinstance(error, BusyError):
+            return error.retry_after_s
+        target = self._channel._redirect(error, self.address)
+        if target is not None and self._hops < HOPS_MAX:
+            self._hops += 1
+            self.address = target
+            return 0.0
+        self._hops = 0
+        self._failures += 1
+        self.address = self._channel._rotate()
+        if self._failures % len(self._channel.endpoints):
+            return 0.0
+        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, PAUSE_MAX_S)
+        return pause_s * random.uniform(0.75, 1.25)
+
+
 _PASSING = (
     BusyError,
     DeadlineError,
@@ -347,7 +363,3 @@ _PASSING = (
     UnreachableError,
 )
 _BROKEN = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
-
-
-def _pause_asked(error: ControlError) -> float:
-    return error.retry_after_s if isinstance(error, BusyError) else 0.0

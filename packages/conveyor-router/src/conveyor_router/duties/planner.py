@@ -3,7 +3,7 @@
 `conveyor_registry.planner.plan` decides, from the agreed state and a few soft facts; this duty
 chooses the moments: at once after a change of documents, services, sidecars or assignments; a
 little later after mere progress of positions (a finished partition may complete a pipeline); and
-every `IDLE_S`, because draining has a time limit.
+now and then in any case, often while something drains, because draining has a time limit.
 
 A pipeline that was applied in a trace is planned in that trace, so one trace leads from the
 command line to the assignment.
@@ -26,6 +26,7 @@ from conveyor_registry.planner import Observations, plan
 IDLE_S = 5.0
 DRAINING_S = 0.5
 POSITIONS_PAUSE_S = 0.25
+UNSETTLED_PAUSE_S = 1.0
 ROUNDS_MAX = 8
 """Plans in a row without a pause; one is enough unless the log overtakes it."""
 
@@ -41,28 +42,30 @@ class Planner:
         self._draining_since: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Plan for as long as this node leads."""
+        """Plan for as long as this node leads and lives."""
         feed = self._plane.feed
-        while True:
+        while not feed.revision.closed:
             state = await self._plane.node.state()
             planned, tables = state.revision, state.table_revision
-            await self.settle()
+            if not await self.settle():
+                await asyncio.sleep(UNSETTLED_PAUSE_S)
             idle_s = DRAINING_S if self._draining_since else IDLE_S
             if await feed.revision.wait_above(planned, idle_s):
                 state = await self._plane.node.state()
                 if state.table_revision == tables:
                     await asyncio.sleep(POSITIONS_PAUSE_S)
 
-    async def settle(self) -> None:
-        """Plan and propose until nothing is left to propose."""
+    async def settle(self) -> bool:
+        """Plan and propose until nothing is left to propose; tell whether it came to that."""
         for _ in range(ROUNDS_MAX):
             state = await self._plane.node.state()
             commands = plan(state, self._observe(state), self._plane.wall_ms())
             if not commands:
-                return
+                return True
             for command in commands:
                 await self._propose(command)
-        _log.warning("the plan does not settle; going on at the next change")
+        _log.warning("the plan does not settle; going on after a pause")
+        return False
 
     async def _propose(self, command: RouterCommand) -> None:
         pipeline_id = next(_pipelines_of(command), "")
