@@ -209,12 +209,12 @@ async def test_a_call_that_is_given_up_keeps_its_place_until_it_returns():
 async def test_closing_finishes_calls_and_leaves_streams():
     """What was begun is answered; streams end with UNAVAILABLE; generators are closed."""
     release = threading.Event()
-    inside = threading.Event()
+    inside = []
     closed = asyncio.Event()
 
-    @transform(name="slow")
+    @transform(name="slow", concurrency=2)
     def slow(value):
-        inside.set()
+        inside.append(value)
         release.wait(20)
         return value
 
@@ -238,7 +238,8 @@ async def test_closing_finishes_calls_and_leaves_streams():
         unary = asyncio.ensure_future(stub.Process(request_of(1), timeout=20))
         stream = stub.ProcessStream(timeout=20)
         await stream.write(request_of(2, batch_id=7))
-        while not inside.is_set():
+        idle = source_pb2_grpc.SourceStub(channel).Read(timeout=20)
+        while len(inside) < 2:
             await asyncio.sleep(0)
         closing = asyncio.create_task(server.close(20))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -250,6 +251,10 @@ async def test_closing_finishes_calls_and_leaves_streams():
         release.set()
         assert (await unary).records[0].payload == b"1"
         assert (await stream.read()).batch_id == 7
+        for left in (stream, idle):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await left.read()
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         await closing
 
 

@@ -34,8 +34,8 @@ from conveyor_sdk.workers import Workers
 
 STREAMED_CALLS_MAX = 64
 """Calls of one stream that are handled or wait at the same time."""
+SHUTTING_DOWN = "the service is shutting down"
 
-Request = transform_pb2.TransformRequest | sink_pb2.SinkRequest
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 S = TypeVar("S", bound=Service)
 
@@ -89,7 +89,7 @@ class Handlers:
             if not serve.done():
                 serve.cancel()
                 await asyncio.wait({serve})
-        await context.abort(grpc.StatusCode.UNAVAILABLE, "the service is shutting down")
+        await context.abort(grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
 
 
 class StreamedCalls:
@@ -100,27 +100,33 @@ class StreamedCalls:
         self._kind = kind
         self._room = asyncio.Semaphore(STREAMED_CALLS_MAX)
         self._write_lock = asyncio.Lock()
-        self._running: set[asyncio.Task[None]] = set()
 
     async def serve(self, requests: AsyncIterator[Any], context: ServicerContext) -> None:
-        """Handle requests until the stream ends or the process stops; finish what was begun."""
+        """Handle requests until the stream ends or the process stops; finish what was begun.
+
+        A request that was not begun when the process stops is never answered, so the stream then
+        ends with UNAVAILABLE: an end without error would look as if nothing were missing.
+        """
         stopping = asyncio.create_task(self._handlers.stopping.wait())
         try:
             async with asyncio.TaskGroup() as group:
-                while True:
-                    await self._room.acquire()
-                    following = asyncio.ensure_future(anext(requests, None))
-                    await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                    if not following.done():
-                        following.cancel()
-                        await asyncio.wait({following})
-                        break
-                    request = following.result()
-                    if request is None:
-                        break
+                while (request := await self._following(requests, stopping)) is not None:
                     group.create_task(self._one(request, context))
         finally:
             stopping.cancel()
+        if self._handlers.stopping.is_set():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
+
+    async def _following(self, requests: AsyncIterator[Any], stopping: asyncio.Task[Any]) -> Any:
+        """Return the next request once there is room for it, or None when there are no more."""
+        await self._room.acquire()
+        following = asyncio.ensure_future(anext(requests, None))
+        try:
+            await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return following.result() if following.done() else None
+        finally:
+            following.cancel()
+            await asyncio.wait({following})
 
     async def _one(self, request: Any, context: ServicerContext) -> None:
         try:
@@ -141,13 +147,18 @@ class SourceServicer:
         self, requests: AsyncIterator[source_pb2.ReadRequest], context: ServicerContext
     ) -> None:
         """Serve one stream."""
+        await self._handlers.until_stopping(self._serve(requests, context), context)
+
+    async def _serve(
+        self, requests: AsyncIterator[source_pb2.ReadRequest], context: ServicerContext
+    ) -> None:
         first = await anext(requests, None)
         if first is None:
             return
         source = await self._handlers.find(Source, first.call, context)
         call = context_of(first.call, (), _traceparent(context))
         stream = SourceStream(source, call, context.write, self._handlers.workers.run)
-        await self._handlers.until_stopping(stream.run(_prepend(first, requests)), context)
+        await stream.run(_prepend(first, requests))
 
 
 class InfoServicer(info_pb2_grpc.ServiceInfoServicer):
