@@ -19,7 +19,8 @@ from conveyor_sidecar.core.buffer import Budget
 from conveyor_sidecar.core.effects import Effect, Note, SendLaneMessage
 from conveyor_sidecar.core.messages import LaneMessage
 from conveyor_sidecar.core.options import Chance, EngineOptions
-from conveyor_sidecar.core.routes import InstanceKey
+from conveyor_sidecar.core.positions import LeftOff
+from conveyor_sidecar.core.routes import InstanceKey, PartitionKey
 from conveyor_sidecar.core.statistics import StageCounters
 from conveyor_sidecar.core.timers import Timers
 
@@ -54,6 +55,7 @@ class Context:
         self.numbers = count(1)
         self.touched: dict[Part, None] = {}
         self.starved: dict[Part, None] = {}
+        self.left_off: dict[PartitionKey, LeftOff] = {}
         self.fenced: list[tuple[InstanceKey, int]] = []
         self._effects: list[Effect] = []
         self._bundles: dict[str, LaneMessage] = {}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from conveyor_sdk.carrier.lineage import Origin
@@ -58,6 +59,32 @@ class Reading(Holding):
     def on_end(self) -> None:
         """The partition's low mark may move."""
         self.partition.on_end(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOff:
+    """Where this process left off a partition that it may read again under the same term.
+
+    Another reading under the same term begins at the low mark, and it may meet other records than
+    the first did; so ordinals, and with them identities, are never given twice. Stable offsets are
+    the source's own and name the same records again.
+    """
+
+    term: int
+    next_ordinal: int
+    low_ordinal: int
+    low_position: bytes
+
+    def resume(self, assigned: SourcePartition, stable_offsets: bool) -> SourcePartition:
+        """Return the assignment, going on from here if it is the same one."""
+        if assigned.term != self.term:
+            return assigned
+        return replace(
+            assigned,
+            resume=self.low_position,
+            from_start=not self.low_position,
+            next_ordinal=self.low_ordinal if stable_offsets else self.next_ordinal,
+        )
 
 
 class Partition:
@@ -165,6 +192,10 @@ class Partition:
         """A commit of this owner was taken."""
         self.committed_ordinal = max(self.committed_ordinal, commit.ordinal)
         self.committed_end = self.committed_end or commit.finished
+
+    def left_off(self) -> LeftOff:
+        """Where another reading under the same term goes on."""
+        return LeftOff(self.term, self.next_ordinal, self.low_ordinal, self.low_position)
 
     def drop(self) -> int:
         """Another owner has it, or will: forget it; return the records that were held."""

@@ -127,9 +127,11 @@ class Reader:
                 known.draining = assigned.draining
             elif not assigned.finished and assigned.term > self._fenced.get(name, -1):
                 key = PartitionKey(self.key.pipeline, self.key.stage, name)
-                self.partitions[name] = Partition(
-                    key, assigned, self.stage.stable_offsets, self._reading_ended
-                )
+                stable = self.stage.stable_offsets
+                left = self._context.left_off.get(key)
+                if left is not None:
+                    assigned = left.resume(assigned, stable)  # noqa: PLW2901
+                self.partitions[name] = Partition(key, assigned, stable, self._reading_ended)
         self._context.touch(self)
 
     def drop(self, partition: Partition) -> None:
@@ -138,6 +140,7 @@ class Reader:
             return
         del self.partitions[partition.key.partition]
         self._revoke(partition)
+        self._context.left_off[partition.key] = partition.left_off()
         self._context.budget.records -= partition.drop()
         self._context.touch(self)
 

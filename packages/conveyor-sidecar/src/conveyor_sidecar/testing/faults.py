@@ -46,6 +46,7 @@ class Faults:
             "reassign": self._reassign,
             "zombie": self._zombie,
             "router-outage": self._outage,
+            "new-version": self._new_version,
             "drain": self._drain,
         }
 
@@ -137,12 +138,15 @@ class Faults:
         if self._router.up:
             live = [name for name in sorted(self._sidecars) if self._sidecars[name].alive]
             self._ledger.fault()
-            self._router.move(None, live)
+            if self._world.odds(0.5):
+                self._router.hand_over([self._world.chance.choice(self._ledger.partitions)])
+            else:
+                self._router.move(None, live)
             self.publish()
 
     def _zombie(self) -> None:
-        """A sidecar lives on without hearing of the move of all that it runs."""
-        sidecar = self._someone()
+        """A sidecar lives on, cut off from the routers, which give its work to others."""
+        sidecar = self._sidecars[self._world.chance.choice(self._router.runs("reader"))]
         if not sidecar.alive or sidecar.isolated:
             return
         sidecar.isolated = True
@@ -152,15 +156,25 @@ class Faults:
 
         def ended() -> None:
             self._ledger.fault()
-            self._router.move(sidecar.name, others)
+            if self._world.odds(0.7):
+                self._router.hand_over(self._ledger.partitions, away_from=sidecar.name)
+            else:
+                self._router.move(sidecar.name, others)
             self.publish()
 
         def wakes() -> None:
+            # Its commits may reach the routers before their table reaches it.
             sidecar.isolated = False
-            sidecar.learn()
+            self._world.after(self._world.chance.choice((0, 60, 200)), sidecar.learn)
 
         self._world.after(LEASE_MS, ended)
         self._world.after(LEASE_MS + self._world.chance.choice((50, 500, 1_500)), wakes)
+
+    def _new_version(self) -> None:
+        if self._router.up:
+            self._ledger.fault()
+            self._router.change()
+            self.publish()
 
     def _outage(self) -> None:
         def over() -> None:

@@ -13,7 +13,7 @@ from conveyor_sidecar.testing.records import End, expected_ends, source_name
 from conveyor_sidecar.testing.scenario import Scenario
 
 _SPOTLESS = frozenset({"cut", "repeat", "letter-failure", "router-outage", "source-failure"})
-_CONTESTED = frozenset({"reassign", "zombie", "drain"})
+_CONTESTED = frozenset({"reassign", "zombie", "drain", "new-version"})
 """With these a partition has two owners for a while: what both read may be written by both."""
 
 
@@ -27,8 +27,8 @@ class Ledger:
     Laws:
         * a committed position is never ahead of what has ended;
         * at the end every record was written or dead-lettered where it must be, or filtered;
-        * with stable offsets, one record has one lineage and one lineage one record, whatever
-          happened: an idempotent sink has no duplicate;
+        * one lineage is one record's, whatever happened: an idempotent sink drops none; and with
+          stable offsets one record has one lineage: it doubles none;
         * a record is written twice only if it was not committed when something failed, and never
           by a sink whose only instance lives on and answers while links and sources fail.
     """
@@ -66,11 +66,11 @@ class Ledger:
         self.written[stage, name] += 1
         if self.written[stage, name] > 1:
             self._check_repeat(stage, name)
-        if not self.scenario.stable_offsets:
-            return
         known = self._lineages.setdefault((stage, lineage), name)
         if known != name:
             raise Broken(f"{stage}: lineage {lineage.hex()} is that of {known} and of {name}")
+        if not self.scenario.stable_offsets:
+            return
         same = self._names.setdefault((stage, name), lineage)
         if same != lineage:
             raise Broken(f"{stage}: {name} came under two lineages: an idempotent sink has two")

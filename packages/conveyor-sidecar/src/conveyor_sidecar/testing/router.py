@@ -54,14 +54,17 @@ class Router:
         self.revision = 1
         self.up = True
         self._term = 1
+        self._version = 1
         self._instances: dict[tuple[str, int], Instance] = {}
         self._positions: dict[str, _Position] = {}
+        self._readers: dict[str, int] = {}
         sidecars = sorted(boots)
         for stage, count in self._scenario.parallelism.items():
             for index in range(count):
                 self._place(stage, index, world.chance.choice(sidecars))
         for partition in ledger.partitions:
             self._positions[partition] = _Position(self._next_term())
+            self._readers[partition] = len(self._readers) % self._scenario.parallelism["reader"]
         self._stages = {name: self._stage(name) for name in self._scenario.stages}
         self._edges = tuple(
             Edge(
@@ -74,6 +77,10 @@ class Router:
             for target in stage.targets
         )
 
+    def runs(self, stage: str) -> list[str]:
+        """The sidecars that run a stage."""
+        return [i.sidecar_id for i in self._instances.values() if i.stage == stage]
+
     def table(self, sidecar: str) -> Table:
         """The table of one sidecar."""
         mine = [
@@ -82,13 +89,11 @@ class Router:
             if instance.stage == "reader" and instance.sidecar_id == sidecar
         ]
         partitions = [
-            self._partition(name, number)
-            for number, name in enumerate(self._ledger.partitions)
-            if self._reader_of(number) in mine
+            self._partition(name) for name in self._ledger.partitions if self._readers[name] in mine
         ]
         pipeline = Pipeline(
             PIPELINE,
-            1,
+            self._version,
             self._stages,
             self._edges,
             tuple(self._instances.values()),
@@ -107,12 +112,29 @@ class Router:
         for stage, index in chosen:
             self._place(stage, index, self._world.chance.choice(live))
             if stage == "reader":
-                for number, name in enumerate(self._ledger.partitions):
-                    if self._reader_of(number) == index:
+                for name in self._ledger.partitions:
+                    if self._readers[name] == index:
                         self._positions[name].term = self._next_term()
         if chosen:
             self.revision += 1
             self._world.say(f"router moves {chosen}")
+
+    def hand_over(self, partitions: list[str], away_from: str = "") -> None:
+        """Give partitions to other readers under newer terms; all instances stay as they are."""
+        readers = [i for i in self._instances.values() if i.stage == "reader"]
+        others = [i.index for i in readers if i.sidecar_id != away_from]
+        for partition in partitions:
+            chosen = self._world.chance.choice(others or [0])
+            self._readers[partition] = chosen
+            self._positions[partition].term = self._next_term()
+        self.revision += 1
+        self._world.say(f"router hands {partitions} over")
+
+    def change(self) -> None:
+        """The pipeline has another version; who runs what stays as it is."""
+        self._version += 1
+        self.revision += 1
+        self._world.say("the pipeline is changed")
 
     def commit(self, positions: tuple[PositionCommit, ...]) -> tuple[PositionRefusal, ...]:
         """Record positions; refuse those of older owners."""
@@ -140,16 +162,16 @@ class Router:
             index,
             self._next_term(),
             sidecar,
-            f"{sidecar}:{boot}",
+            self._scenario.address(sidecar, boot),
             f"{sidecar}/{stage}",
             boot_id=f"{sidecar}-{boot}" if self._world.odds(0.5) else "",
         )
 
-    def _partition(self, name: str, number: int) -> SourcePartition:
+    def _partition(self, name: str) -> SourcePartition:
         known = self._positions[name]
         return SourcePartition(
             "reader",
-            self._reader_of(number),
+            self._readers[name],
             name,
             known.term,
             resume=known.position,
@@ -157,9 +179,6 @@ class Router:
             next_ordinal=known.ordinal,
             finished=known.finished,
         )
-
-    def _reader_of(self, number: int) -> int:
-        return number % self._scenario.parallelism["reader"]
 
     def _stage(self, name: str) -> Stage:
         stage = self._scenario.stages[name]

@@ -26,6 +26,8 @@ class Scenario:
         faults: What goes wrong at all: a set of the names in `FAULTS`.
         storm_ms: Faults happen until then; afterwards everything heals.
         latency_ms: Of the network and the services, at most.
+        pace_ms: Between two batches of a source, at most.
+        fixed_addresses: A sidecar that comes back listens where it did before.
         concurrency: Calls that a service takes at a time.
         frame_records: See `EngineOptions`.
         stage_records: See `EngineOptions.stage_records_max`.
@@ -43,10 +45,16 @@ class Scenario:
     faults: frozenset[str]
     storm_ms: int
     latency_ms: int
+    pace_ms: int
+    fixed_addresses: bool
     concurrency: int
     frame_records: int
     stage_records: int
     retained_bytes: int
+
+    def address(self, sidecar: str, boot: int) -> str:
+        """Where a sidecar listens in one of its lives."""
+        return sidecar if self.fixed_addresses else f"{sidecar}:{boot}"
 
 
 FAULTS = (
@@ -56,10 +64,11 @@ FAULTS = (
     "service-crash",  # services die, with or without having done their work
     "flaky",  # services refuse, fail, answer garbage, answer late or never
     "reassign",  # instances and partitions move while their owners are alive
-    "zombie",  # a sidecar does not hear of new tables for a while
+    "zombie",  # a sidecar is cut off from the routers for a while, and its work is given to others
     "router-outage",  # commits fail, or succeed unheard
     "letter-failure",  # dead letters cannot be stored for a while
     "source-failure",  # source streams break, partitions fail for a while
+    "new-version",  # the pipeline is changed while records flow
     "drain",  # a sidecar drains, then leaves and comes back
 )
 
@@ -70,6 +79,7 @@ def scenario(seed: int) -> Scenario:
     stages = _pipeline(chance)
     parallelism = {name: chance.choice((1, 1, 2, 3)) for name in stages}
     partitions = chance.randint(1, 3)
+    parallelism["reader"] += chance.randint(0, 1)
     parallelism["reader"] = min(parallelism["reader"], partitions)
     edges = [f"{stage.name}>{target}" for stage in stages.values() for target in stage.targets]
     keyed = frozenset(edge for edge in edges if chance.random() < 0.15)
@@ -79,18 +89,29 @@ def scenario(seed: int) -> Scenario:
         faults = frozenset(FAULTS)
     else:
         faults = frozenset(chance.sample(FAULTS, chance.randint(1, 4)))
+    sidecars = chance.randint(1, 4)
+    if "zombie" in faults:  # it takes two for one to be replaced by the other
+        sidecars = max(2, sidecars)
+        partitions = max(2, partitions)
+        parallelism["reader"] = 2
+    records = chance.randint(5, 30)
+    storm_ms = chance.choice((500, 2_000, 5_000))
+    latency_ms = chance.choice((1, 10, 50))
+    lasting = 6 * storm_ms // (records * partitions)  # the storm ends about when the records do
     return Scenario(
         seed=seed,
         stages=stages,
         parallelism=parallelism,
-        sidecars=chance.randint(1, 4),
+        sidecars=sidecars,
         partitions=partitions,
-        records=chance.randint(5, 30),
+        records=records,
         stable_offsets=chance.random() < 0.4,
         keyed=keyed,
         faults=faults,
-        storm_ms=chance.choice((500, 2_000, 5_000)),
-        latency_ms=chance.choice((1, 10, 50)),
+        storm_ms=storm_ms,
+        latency_ms=latency_ms,
+        pace_ms=chance.choice((latency_ms, lasting, lasting)),
+        fixed_addresses=chance.random() < 0.5,
         concurrency=chance.choice((1, 1, 2, 4)),
         frame_records=chance.choice((2, 4, 8)),
         stage_records=chance.choice((6, 16, 60)),

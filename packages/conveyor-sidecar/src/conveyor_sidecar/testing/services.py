@@ -91,7 +91,7 @@ class SourceStream:
         if self._busy or not self.alive or not self._next:
             return
         self._busy = True
-        wait = self._world.chance.randint(0, self._scenario.latency_ms)
+        wait = self._world.chance.randint(0, self._scenario.pace_ms)
         self._world.after(wait, self._send)
 
     def _index(self, effect: OpenPartition) -> int:

@@ -202,7 +202,8 @@ class SimSidecar:
             peer = self.peers[effect.peer]
             if report is not self.report:
                 return
-            if not peer.alive or effect.endpoint != f"{peer.name}:{peer.boot}":
+            address = self._scenario.address(peer.name, peer.boot)
+            if not peer.alive or effect.endpoint != address:
                 report(LinkDown(effect.link, True, "connection refused"))
             else:
                 self._network.connect(effect.link, report, peer.report)
@@ -269,7 +270,7 @@ class SimSidecar:
         def commit() -> None:
             router = self.router
             assert router is not None
-            if not router.up:
+            if not router.up or self.isolated:
                 report(PositionsFailed(effect.request_id, "no leader"))
                 return
             refused = router.commit(effect.positions)
