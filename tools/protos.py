@@ -2,8 +2,7 @@
 
 The path of a file below `proto/` is the import path of its module, so
 `proto/conveyor_raft/wire/raft.proto` becomes
-`packages/conveyor-raft/src/conveyor_raft/wire/raft_pb2.py` and friends. The wheel of conveyor-sdk
-also carries its .proto files, for services in other languages.
+`packages/conveyor-raft/src/conveyor_raft/wire/raft_pb2.py` and friends.
 
     python tools/protos.py            write the modules
     python tools/protos.py --check    fail if a committed module differs from what would be written
@@ -20,7 +19,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTO = ROOT / "proto"
-SHIPPED = "conveyor_sdk"
 GENERATED = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
 
 
@@ -43,16 +41,12 @@ def generate(target: Path) -> None:
         if "\nservice " not in proto.read_text():
             path.unlink()
             path.with_suffix(".pyi").unlink(missing_ok=True)
-    for path in (PROTO / SHIPPED).rglob("*.proto"):
-        shutil.copyfile(path, target / path.relative_to(PROTO))
 
 
 def generated_files(base: Path) -> set[Path]:
     """Return the paths, relative to `base`, of the generated modules below it."""
     return {
-        path.relative_to(base)
-        for path in base.rglob("*")
-        if path.name.endswith((*GENERATED, ".proto"))
+        path.relative_to(base) for path in base.rglob("*_pb2*") if path.name.endswith(GENERATED)
     }
 
 
