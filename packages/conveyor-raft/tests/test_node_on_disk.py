@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import sqlite3
-from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -163,14 +162,12 @@ async def test_a_wiped_disk_is_refused(make: Start) -> None:
 
 
 async def test_an_id_equal_to_a_peers_is_refused(make: Start, addresses: list[str]) -> None:
-    """Two nodes were both told that they are node 1: whoever notices first stops."""
+    """Two nodes were both told that they are node 1: both stop and say so."""
     nodes = [make(1), make(1, directory="other", listen_address=addresses[1])]
-    async with nodes[0], nodes[1]:
-        waits = [asyncio.create_task(node.wait_stopped()) for node in nodes]
-        done, pending = await asyncio.wait(waits, timeout=10, return_when=FIRST_COMPLETED)
-        with pytest.raises(NodeStopped, match="has the node id 1 as well"):
-            await done.pop()
-    await asyncio.gather(*done, *pending, return_exceptions=True)
+    async with nodes[0], nodes[1], asyncio.timeout(10):
+        for node in nodes:
+            with pytest.raises(NodeStopped, match="has the node id 1 as well"):
+                await node.wait_stopped()
 
 
 async def test_a_corrupted_log_row_keeps_the_node_from_starting(

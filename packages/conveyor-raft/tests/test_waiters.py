@@ -86,7 +86,7 @@ async def test_deadlines_end_what_was_not_answered_and_nothing_else() -> None:
     deadlines.watch(mine[4])
     mine[2].set_result("early")
     for late in (mine[1], mine[3], mine[4]):
-        with pytest.raises(UnknownOutcome, match="within 0.02 s"):
+        with pytest.raises(UnknownOutcome, match=r"within 0\.02 s"):
             await late
     assert (await mine[0], await mine[2]) == ("early", "early")
     again = futures(1)[0]

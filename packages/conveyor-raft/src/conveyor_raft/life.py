@@ -19,7 +19,7 @@ from conveyor_raft.core.membership import Membership
 from conveyor_raft.core.messages import Message
 from conveyor_raft.core.types import Identity, LogIndex, Member, NodeId, RaftRole
 from conveyor_raft.driver import Driver
-from conveyor_raft.errors import FormationError, NodeStopped, NotReady
+from conveyor_raft.errors import FormationError, NodeStopped, NotReady, RaftError, ShuttingDown
 from conveyor_raft.formation import Answer
 from conveyor_raft.machines.base import StateMachine
 from conveyor_raft.network import RaftNetwork
@@ -62,6 +62,7 @@ class Life(Generic[C, R, S]):
         self._storage = storage or storage_of(config)
         self._transport = transport or transport_of(config, network)
         self._supervisor: asyncio.Task[None] | None = None
+        self._doom: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Begin; return when disk and port are there, and a cluster of one leads."""
@@ -69,6 +70,7 @@ class Life(Generic[C, R, S]):
             raise RuntimeError("the node was started before; make a new one")
         loop = asyncio.get_running_loop()
         started: asyncio.Future[None] = loop.create_future()
+        self._doom = loop.create_future()
         self._supervisor = loop.create_task(
             self._supervise(started), name=f"raft node {self.own.node_id}"
         )
@@ -96,12 +98,16 @@ class Life(Generic[C, R, S]):
     def raise_failure(self) -> None:
         """Raise `NodeStopped` if something has ended it."""
         if self.failure is not None:
-            raise NodeStopped(str(self.failure)) from self.failure
+            raise NodeStopped(_words(self.failure)) from self.failure
 
     # ------------------------------------------------------------------ the receiver
 
-    def hello(self) -> Answer:
-        """Say who this node is."""
+    def hello(self, asker: Member) -> Answer | None:
+        """Say who this node is; None until it knows."""
+        try:
+            self._network.check_asker(asker)
+        except FormationError as error:
+            self.transport_failed(error)
         return self._network.answer(self.own, self.identity())
 
     def identity(self) -> Identity | None:
@@ -124,36 +130,50 @@ class Life(Generic[C, R, S]):
         if self.driver is not None:
             self.driver.peer_changed(peer, up=up)
 
+    def transport_failed(self, error: BaseException) -> None:
+        """End the node, because it cannot speak with the others any more."""
+        if self._doom is not None and not self._doom.done():
+            self._doom.set_exception(error)
+
     async def _supervise(self, started: asyncio.Future[None]) -> None:
         """Run the node from its disk to its end; whatever ends it is told to everybody."""
+        assert self._doom is not None
         try:
-            stored = await self._storage.open(self.own.node_id)
-            address = await self._transport.start(self)
-            self.own = self.own._replace(raft_address=address, incarnation=stored.incarnation)
-            self._network.forget_own(address)
-            if stored.cluster_id is None and self._network.listed:
-                started.set_result(None)
-            driver = await self._join(stored)
             async with asyncio.TaskGroup() as group:
-                group.create_task(driver.run(), name="raft driver")
-                if stored.cluster_id is not None and self._network.listed:
-                    asking = self._network.check_hints(self._transport, self.own, stored.cluster_id)
-                    group.create_task(asking, name="raft hints")
-                if not started.done():
-                    await self._settled_in(driver)
-                    started.set_result(None)
+                group.create_task(_until(self._doom), name="raft doom")
+                await self._live(group, started)
         except asyncio.CancelledError:
+            if not started.done():
+                started.set_exception(ShuttingDown("the node was shut down while it started"))
             if not self.closing:
                 raise
         except BaseException as error:
             self.failure = _first(error)
             if started.done():
-                _logger.error("node %s stops: %s", self.own.node_id, self.failure)
+                _logger.error("node %s stops: %s", self.own.node_id, _words(self.failure))
             else:
                 started.set_exception(self.failure)
         finally:
             self.closing = True  # From here on it ends by itself; nobody may cut it short.
             await self._release()
+
+    async def _live(self, group: asyncio.TaskGroup, started: asyncio.Future[None]) -> None:
+        """Open the disk, bind the port, find the cluster, and drive."""
+        stored = await self._storage.open(self.own.node_id)
+        self.own = self.own._replace(incarnation=stored.incarnation)
+        address = await self._transport.start(self)
+        self.own = self.own._replace(raft_address=address)
+        self._network.forget_own(address)
+        if stored.cluster_id is None and self._network.listed:
+            started.set_result(None)
+        driver = await self._join(stored)
+        group.create_task(driver.run(), name="raft driver")
+        if stored.cluster_id is not None and self._network.listed:
+            asking = self._network.check_hints(self._transport, self.own, stored.cluster_id)
+            group.create_task(asking, name="raft hints")
+        if not started.done():
+            await self._settled_in(driver)
+            started.set_result(None)
 
     async def _join(self, stored: Stored) -> Driver[C, R, S]:
         """Return the driver of a member: with what is on the disk, or with a new cluster."""
@@ -182,6 +202,12 @@ class Life(Generic[C, R, S]):
         self._network.check_single(driver.members)
         for member in driver.members:
             self._network.add_peer(member)
+            if member.node_id == self.own.node_id and member != self.own:
+                _logger.warning(
+                    "the cluster knows this node at %s (clients: %s), it is now at %s (%s)",
+                    *member[1:3],
+                    *self.own[1:3],
+                )
         self.driver = driver
         return driver
 
@@ -194,7 +220,7 @@ class Life(Generic[C, R, S]):
                     return
 
     async def _release(self) -> None:
-        reason = "the node was shut down" if self.failure is None else str(self.failure)
+        reason = "the node was shut down" if self.failure is None else _words(self.failure)
         if self.driver is not None:
             self.driver.abandon(reason)
         self.watchers.notify(None)
@@ -232,3 +258,12 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _words(error: BaseException) -> str:
+    """Return the error as a sentence; a foreign one with its kind."""
+    return str(error) if isinstance(error, RaftError) else f"{type(error).__name__}: {error}"
+
+
+async def _until(doom: asyncio.Future[None]) -> None:
+    await doom

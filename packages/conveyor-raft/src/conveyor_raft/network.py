@@ -78,13 +78,25 @@ class RaftNetwork:
         """Return all members, ordered by id."""
         return [self._members[node_id] for node_id in sorted(self._members)]
 
-    def answer(self, own: Member, identity: Identity | None) -> Answer:
-        """Say who this node is, to whoever asks."""
+    def answer(self, own: Member, identity: Identity | None) -> Answer | None:
+        """Say who this node is, to whoever asks; None until it knows."""
         if identity is not None:
             return Answer(own, self.boot, identity.cluster_id, tuple(self.list_peers()))
-        if self._formation is not None:
-            return self._formation.answer()
-        return Answer(own, self.boot)
+        return None if self._formation is None else self._formation.answer()
+
+    def check_asker(self, asker: Member) -> None:
+        """Refuse to form a cluster while another node with this node's id tries the same.
+
+        Raises:
+            FormationError: the asker has this node's id.
+        """
+        formation = self._formation
+        same_id = asker.node_id == self.node_id
+        if formation is not None and same_id and asker.incarnation != formation.own.incarnation:
+            raise FormationError(
+                f"a node at {asker.raft_address} has the node id {asker.node_id} as well;"
+                " give every node an id of its own"
+            )
 
     async def form(self, transport: RaftTransport, own: Member) -> Verdict:
         """Ask the listed peers until it is certain which cluster this node belongs to.
@@ -113,6 +125,7 @@ class RaftNetwork:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _ROUND_SECONDS_MAX)
         self.waiting_for = ()
+        self._formation = None
         return verdict
 
     async def check_hints(

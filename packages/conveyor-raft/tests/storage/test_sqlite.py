@@ -229,3 +229,42 @@ async def test_the_names_of_the_specification(tmp_path: Path, frame: MakeFrame) 
     assert await storage.get(6) is None
     assert await storage.get_range(2, 4) == [b"entry 2", b"entry 3", b"entry 4"]
     await storage.close()
+
+
+async def test_a_vote_that_cannot_be_written_is_final(
+    tmp_path: Path, frame: MakeFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody may hear of it, and nothing is accepted afterwards."""
+    storage = SQLiteLogStorage(tmp_path)
+    await storage.open(1)
+
+    def refuse(*_: object) -> None:
+        raise OSError("input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.pwrite", refuse)
+        with pytest.raises(Failed, match="cannot write the vote"):
+            await storage.write(Write(1, HardState(Term(2), NodeId(1)), None, None, ()))
+    with pytest.raises(Failed):
+        await storage.write(Write(2, None, None, None, (frame(1),)))
+    await storage.close()
+    again = SQLiteLogStorage(tmp_path)
+    assert (await again.open(1)).loaded.hard_state.term == 0
+    await again.close()
+
+
+async def test_the_write_ahead_log_is_emptied_when_idle(tmp_path: Path, frame: MakeFrame) -> None:
+    """No commit pays for it; afterwards new commits reuse the file."""
+    storage = SQLiteLogStorage(tmp_path)
+    await storage.open(1)
+    wal = tmp_path / "raft.db-wal"
+    for index in range(1, 60):
+        await storage.write(Write(index, None, None, None, (frame(index, text="x" * 40_000),)))
+        await storage.maintain(idle=False)
+    grown = wal.stat().st_size
+    assert grown > 2_000_000
+    await storage.maintain(idle=True)
+    for index in range(60, 90):
+        await storage.write(Write(index, None, None, None, (frame(index, text="x" * 40_000),)))
+    assert wal.stat().st_size == grown
+    await storage.close()

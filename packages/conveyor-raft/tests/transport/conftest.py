@@ -36,9 +36,13 @@ class Listener:
         self.snapshots: list[tuple[Message, bytes]] = []
         self.peers: dict[int, bool] = {}
         self.refuse_snapshots = False
+        self.silent = False
+        self.failures: list[BaseException] = []
         self.changed = asyncio.Event()
 
-    def hello(self) -> Answer:
+    def hello(self, asker: Member | None = None) -> Answer | None:
+        if self.silent:
+            return None
         cluster = None if self.own is None else self.own.cluster_id
         return Answer(self.member(), b"boot", cluster, (self.member(),))
 
@@ -57,6 +61,10 @@ class Listener:
 
     def peer_changed(self, peer: NodeId, *, up: bool) -> None:
         self.peers[peer] = up
+        self.changed.set()
+
+    def transport_failed(self, error: BaseException) -> None:
+        self.failures.append(error)
         self.changed.set()
 
     def member(self) -> Member:

@@ -84,6 +84,9 @@ async def test_hello_says_who_is_there(
     a.address = await transports[0].start(a)
     b.address = await transports[1].start(b)
     assert await transports[0].hello(b.address, a.member()) == b.hello()
+    b.silent = True
+    with pytest.raises(OSError, match="not started yet"):
+        await transports[0].hello(b.address, a.member())
     await transports[1].close()
     with pytest.raises(OSError):  # the reason differs
         await transports[0].hello(b.address, a.member())

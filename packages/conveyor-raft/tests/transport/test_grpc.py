@@ -62,6 +62,26 @@ async def test_a_peer_that_restarts_is_found_again(listener: Callable[..., Liste
     await again.close()
 
 
+async def test_a_peer_that_connects_is_connected_to_at_once(
+    listener: Callable[..., Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the back-off: a node that has just started hears from its leader."""
+    monkeypatch.setattr("conveyor_raft.transport.grpc._BACK_OFF_SECONDS", 10_000)
+    monkeypatch.setattr("conveyor_raft.transport.grpc._BACK_OFF_SECONDS_MAX", 10_000)
+    a, b = listener(1), listener(2)
+    first, second = GrpcTransport("127.0.0.1:0"), GrpcTransport("127.0.0.1:0")
+    a.address, b.address = await first.start(a), await second.start(b)
+    await second.close()
+    first.connect(a.own, [a.member(), b.member()])
+    await asyncio.sleep(0.1)
+    second = GrpcTransport(b.address)
+    await second.start(b)
+    second.connect(b.own, [a.member(), b.member()])
+    await a.until(lambda: a.peers.get(2) is True)
+    await first.close()
+    await second.close()
+
+
 async def test_a_wiped_peer_is_not_the_peer(listener: Callable[..., Listener]) -> None:
     """The same id with another incarnation gets no message."""
     a, b = listener(1), listener(2)
@@ -153,3 +173,16 @@ async def test_a_damaged_snapshot_is_not_handed_over(listener: Callable[..., Lis
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
             }
     assert b.snapshots == []
+
+
+async def test_a_peer_that_breaks_inside_is_reported(listener: Callable[..., Listener]) -> None:
+    """A mistake in the sending task must not leave the peer silently alone."""
+    a, b = listener(1), listener(2)
+    first, second = GrpcTransport("127.0.0.1:0"), GrpcTransport("127.0.0.1:0")
+    a.address, b.address = await first.start(a), await second.start(b)
+    first.connect(a.own, [a.member(), b.member()])
+    await a.until(lambda: a.peers.get(2) is True)
+    first.send(a.message(2)._replace(term="no number"))
+    await a.until(lambda: a.failures)
+    await first.close()
+    await second.close()

@@ -16,7 +16,6 @@ from conveyor_raft.core.output import Write
 from conveyor_raft.storage.base import LogStorage
 
 _IDLE_SECONDS = 0.2
-_CHORES_MAX = 64
 
 Chore = Callable[[], Awaitable[None]]
 
@@ -42,9 +41,7 @@ class StorageLane:
         self._rouse()
 
     def add_chore(self, chore: Chore) -> None:
-        """Do something with the storage when no write waits."""
-        if len(self._chores) >= _CHORES_MAX:
-            self._chores.popleft()  # Chores free space or repeat themselves; a newer one follows.
+        """Do something with the storage when no write waits; the core asks for few such things."""
         self._chores.append(chore)
         self._rouse()
 

@@ -25,8 +25,8 @@ class EntryTrace(NamedTuple):
 class Receiver(Protocol):
     """The node, as its transport sees it. None of the plain methods may wait."""
 
-    def hello(self) -> Answer:
-        """Say who this node is."""
+    def hello(self, asker: Member) -> Answer | None:
+        """Say who this node is; None until it knows."""
         ...
 
     def identity(self) -> Identity | None:
@@ -43,6 +43,10 @@ class Receiver(Protocol):
 
     def peer_changed(self, peer: NodeId, *, up: bool) -> None:
         """The connection to a peer came up or went down."""
+        ...
+
+    def transport_failed(self, error: BaseException) -> None:
+        """Something that must not go wrong has gone wrong in the transport: stop the node."""
         ...
 
 

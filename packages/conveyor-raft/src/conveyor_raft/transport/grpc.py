@@ -8,7 +8,9 @@ Rules kept:
 
 * The port belongs to one process: `grpc.so_reuseport` is off, else two nodes could bind the same
   port without an error and share its messages.
-* gRPC's own back-off, made for the internet, is replaced by a jittered one of at most a second.
+* gRPC's own back-off, made for the internet, is replaced by a jittered one of at most a second,
+  and a peer that connects to this node is connected to at once: a follower that has just started
+  must hear its leader before its patience ends.
 * Both ends of a stream check who is at the other one before a message passes.
 * A snapshot has a connection of its own, so that no heartbeat queues behind its chunks.
 """
@@ -20,6 +22,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 
 import grpc
 import tenacity
@@ -48,6 +51,7 @@ _HELLO_SECONDS = 1.0
 _CONNECT_SECONDS = 2.0
 _SNAPSHOT_SECONDS = 600.0
 _STOP_SECONDS = 0.5
+_BACK_OFF_SECONDS = 0.05
 _BACK_OFF_SECONDS_MAX = 1.0
 _COMMON_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
@@ -61,9 +65,6 @@ _SERVER_OPTIONS = (
 )
 _CLIENT_OPTIONS = (
     *_COMMON_OPTIONS,
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.use_local_subchannel_pool", 1),
@@ -115,7 +116,7 @@ class GrpcTransport:
                 " or choose another"
             ) from error
         self._receiver = receiver
-        self._service = RaftTransportService(receiver)
+        self._service = RaftTransportService(receiver, self._nudge)
         raft_pb2_grpc.add_RaftServicer_to_server(self._service, server)
         await server.start()
         self._server = server
@@ -194,6 +195,11 @@ class GrpcTransport:
             total["packets_sent"] += peer.packets_sent
         return dict(total)
 
+    def _nudge(self, node_id: NodeId) -> None:
+        """A peer that has just connected can be connected to."""
+        if (peer := self._peers.get(node_id)) is not None:
+            peer.nudge()
+
     async def _chunks(
         self, identity: Identity, message: Message, data: bytes
     ) -> AsyncIterator[pb.SnapshotChunk]:
@@ -219,47 +225,68 @@ class _Peer:
         self._identity = identity
         self._receiver = receiver
         self._told = ""
+        self._nudged = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(
             self._run(), name=f"raft peer {member.node_id}"
         )
+        self._task.add_done_callback(self._ended)
 
     def stop(self) -> asyncio.Task[None]:
         """Begin to end the stream; await the returned task."""
         self._task.cancel()
         return self._task
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Only `stop` may end the task; anything else would leave the peer without a word."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._receiver.transport_failed(error)
+
+    def nudge(self) -> None:
+        """The member is there: do not wait any longer before the next attempt."""
+        self._nudged.set()
+
     async def _run(self) -> None:
-        member = self.member
-        async with grpc.aio.insecure_channel(
-            member.raft_address, options=_CLIENT_OPTIONS
-        ) as channel:
-            stub = raft_pb2_grpc.RaftStub(channel)
-            while True:
-                stream = await self._connect(stub)
+        node_id = self.member.node_id
+        while True:
+            async with AsyncExitStack() as connection:
+                stream = await self._connect(connection)
                 self._told = ""
                 self.outbox.connected = True
-                self._receiver.peer_changed(member.node_id, up=True)
+                self._receiver.peer_changed(node_id, up=True)
                 try:
                     await self._pump(stream)
                 except* (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-                    _logger.info(
-                        "the stream to node %s ended: %s", member.node_id, error.exceptions[0]
-                    )
+                    _logger.info("the stream to node %s ended: %s", node_id, error.exceptions[0])
                 finally:
                     self.outbox.connected = False
                     self.outbox.clear()
-                    stream.cancel()
-                    self._receiver.peer_changed(member.node_id, up=False)
+                    self._receiver.peer_changed(node_id, up=False)
 
-    async def _connect(self, stub: raft_pb2_grpc.RaftAsyncStub) -> _Stream:
+    async def _connect(self, connection: AsyncExitStack) -> _Stream:
         """Return a stream whose other end is the member; try until there is one."""
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(_RefusedError),
-            wait=tenacity.wait_random_exponential(multiplier=0.05, max=_BACK_OFF_SECONDS_MAX),
+            wait=tenacity.wait_random_exponential(_BACK_OFF_SECONDS, _BACK_OFF_SECONDS_MAX),
+            sleep=self._pause,
         ):
             with attempt:
-                return await self._greet(stub)
+                # A channel for each attempt: an old one would wait for gRPC's own back-off.
+                async with AsyncExitStack() as stack:
+                    channel = grpc.aio.insecure_channel(
+                        self.member.raft_address, options=_CLIENT_OPTIONS
+                    )
+                    await stack.enter_async_context(channel)
+                    stream = await self._greet(raft_pb2_grpc.RaftStub(channel))
+                    stack.callback(stream.cancel)
+                    await connection.enter_async_context(stack.pop_all())
+                    return stream
         raise AssertionError("unreachable: the attempts never end")
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._nudged.wait()
+        self._nudged.clear()
 
     async def _greet(self, stub: raft_pb2_grpc.RaftAsyncStub) -> _Stream:
         stream: _Stream = stub.Exchange()
@@ -269,17 +296,11 @@ class _Peer:
                 await stream.write(pb.Packet(greeting=greeting))
                 welcome = await stream.read()
         except (TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            stream.cancel()
             raise self._refused(_reason(error)) from error
-        except BaseException:
-            stream.cancel()
-            raise
         known = self.member.incarnation
         if not isinstance(welcome, pb.Welcome):
-            stream.cancel()
-            raise self._refused(_reason(await _status(stream)))
+            raise self._refused("it ended the stream")
         if welcome.node_id != self.member.node_id or known not in {b"", welcome.incarnation}:
-            stream.cancel()
             raise self._refused(f"node {welcome.node_id} with another data directory answers there")
         return stream
 
@@ -310,10 +331,6 @@ class _Peer:
             await stream.write(pb.Packet(messages=messages))
             self.messages_sent += len(messages)
             self.packets_sent += 1
-
-
-async def _status(stream: _Stream) -> BaseException:
-    return RuntimeError(f"{(await stream.code()).name}: {await stream.details()}")
 
 
 def _reason(error: BaseException) -> str:

@@ -76,7 +76,10 @@ class MemoryTransport:
         receiver = self._network.find(self._address, address)
         if receiver is None:
             raise ConnectionError("nobody is there")
-        return receiver.hello()
+        answer = receiver.hello(own)
+        if answer is None:
+            raise ConnectionError("it has not started yet")
+        return answer
 
     def connect(self, identity: Identity, members: Sequence[Member]) -> None:
         """Remember where the members are."""

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import grpc
 
 from conveyor_raft.core.messages import InstallSnapshot
+from conveyor_raft.core.types import NodeId
 from conveyor_raft.errors import Corrupt, RaftError
 from conveyor_raft.transport.base import Receiver
 from conveyor_raft.transport.codec import (
     PROTOCOL_VERSION,
+    decode_member,
     decode_message,
     decode_traces,
     encode_answer,
@@ -36,8 +38,11 @@ _Hello = grpc.aio.ServicerContext[pb.HelloRequest, pb.HelloReply]
 class RaftTransportService(raft_pb2_grpc.RaftServicer):
     """Serves the raft port of one node; register it on a `grpc.aio` server."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(
+        self, receiver: Receiver, greeted: Callable[[NodeId], None] = lambda node_id: None
+    ) -> None:
         self._receiver = receiver
+        self._greeted = greeted
         self._receiving = asyncio.Lock()
         self.counters: Counter[str] = Counter()
         self._stopping = asyncio.Event()
@@ -48,7 +53,10 @@ class RaftTransportService(raft_pb2_grpc.RaftServicer):
 
     async def Hello(self, request: pb.HelloRequest, context: _Hello) -> pb.HelloReply:  # noqa: N802
         """Say who this node is."""
-        return encode_answer(self._receiver.hello())
+        answer = self._receiver.hello(decode_member(request.member))
+        if answer is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the node has not started yet")
+        return encode_answer(answer)
 
     async def Exchange(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.Packet], context: _Exchange
@@ -61,6 +69,7 @@ class RaftTransportService(raft_pb2_grpc.RaftServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, problem)
         identity = self._receiver.identity()
         assert identity is not None
+        self._greeted(NodeId(greeting.sender))
         yield pb.Welcome(node_id=identity.node_id, incarnation=identity.incarnation)
         async with asyncio.TaskGroup() as group:
             reading = group.create_task(self._read(packets, greeting))
