@@ -291,8 +291,6 @@ class LeaderChannel:
     async def _channel(self, address: str) -> grpc.aio.Channel:
         channel = self._channels.get(address)
         if channel is None:
-            for gone in self._channels.keys() - {*self.endpoints, self._leader}:
-                await self._channels.pop(gone).close()
             interceptors = trace_client_interceptors()
             if self._credentials is None:
                 channel = grpc.aio.insecure_channel(
@@ -303,6 +301,9 @@ class LeaderChannel:
                     address, self._credentials, options=self._options, interceptors=interceptors
                 )
             self._channels[address] = channel
+            for gone in self._channels.keys() - {*self.endpoints, self._leader, address}:
+                if (forgotten := self._channels.pop(gone, None)) is not None:
+                    await forgotten.close()
         return channel
 
     def _rotate(self) -> str:
