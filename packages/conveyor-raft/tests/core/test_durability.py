@@ -75,17 +75,13 @@ def test_what_never_reached_the_disk_needs_no_deletion(frame):
     assert ledger.take_write(6) == (2, None, None, 6, (frame(6, 2),))
 
 
-def test_an_installed_snapshot_may_drop_the_log(frame, membership):
+def test_an_installed_snapshot_drops_the_log(frame, membership):
     """One write holds the snapshot and the deletion of all that it replaces."""
     meta = SnapshotMeta(9, 3, 0, membership(3))
     ledger = WriteLedger(4)
     ledger.append(frame(5, 1))
-    ledger.install(meta, drop_log=True)
+    ledger.install(meta)
     assert ledger.durable_index == 0
     assert ledger.take_write(9) == (1, None, meta, 1, ())
     ledger.written(1)
     assert ledger.durable_index == 9
-    keeping = WriteLedger(12)
-    keeping.install(meta, drop_log=False)
-    assert keeping.take_write(12) == (1, None, meta, None, ())
-    assert keeping.durable_index == 12

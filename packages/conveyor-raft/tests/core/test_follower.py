@@ -238,12 +238,13 @@ class TestSnapshot:
         assert stale.take().apply == (21, 21)
         assert stale.core.applied_index == 20
 
-    def test_it_keeps_what_provably_follows_it(self, stale, membership):
-        """The entry is there in the same term: the suffix may stay."""
+    def test_one_that_ends_within_the_log_only_commits(self, stale, membership):
+        """The entry is there in the same term, so all before it is equal, and nothing is lost."""
         out = stale.hear(2, 5, InstallSnapshot(7, self.meta(9, 3, membership)))
-        assert out.write.truncate_from is None
+        assert (out.write, out.install, out.apply) == (None, None, (1, 9))
+        assert stale.core.snapshot is None
         assert stale.core.last_id == (12, 3)
-        assert stale.core.first_index == 8
+        assert stale.bodies() == [AppendAck(7, 9)]
 
     def test_it_drops_a_suffix_of_another_history(self, stale, membership):
         """The entry is there in another term: nothing behind it can be trusted."""

@@ -8,7 +8,7 @@ import pytest
 from conveyor_raft.core.types import LogIndex
 from conveyor_raft.errors import InvariantViolation
 from conveyor_raft.testing.invariants import Violated
-from conveyor_raft.testing.simulator import main, run_seed, run_world
+from conveyor_raft.testing.simulator import main, run_seed, run_seeds, run_world
 from conveyor_raft.testing.world import World
 
 COMMAND = (sys.executable, "-m", "conveyor_raft.testing.simulator")
@@ -78,6 +78,13 @@ def test_a_budget_ends_the_run(capsys):
     """No seed begins after it; what was run is reported."""
     assert main(["--seeds", "9", "--events", "100", "--jobs", "1", "--budget-seconds", "1e-9"]) == 0
     assert "the budget of 1e-09 s ends before seed 0" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_several_processes_find_the_same():
+    """Each seed once, whoever runs it, with the digest that it has alone."""
+    results = {result.seed: result.digest for result in run_seeds(range(7), events=200, jobs=2)}
+    assert results == {seed: run_seed(seed, events=200).digest for seed in range(7)}
 
 
 def test_a_core_that_stands_still_fails_the_liveness_phase(monkeypatch):

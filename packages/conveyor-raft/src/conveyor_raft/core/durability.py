@@ -99,11 +99,10 @@ class WriteLedger:
         self.durable_index = min(self.durable_index, standing)
         self._in_flight = deque((write, min(last, standing)) for write, last in self._in_flight)
 
-    def install(self, snapshot: SnapshotMeta, *, drop_log: bool) -> None:
-        """Have a received snapshot become the durable one, and the whole log go if it must."""
+    def install(self, snapshot: SnapshotMeta) -> None:
+        """Have a received snapshot take the place of the whole log."""
         self._snapshot = snapshot
-        if drop_log:
-            self.truncate_from(LogIndex(1))
+        self.truncate_from(LogIndex(1))
 
     def take_write(self, last_index: LogIndex) -> Write | None:
         """Number and hand out what is pending; `last_index` is the end of the log."""

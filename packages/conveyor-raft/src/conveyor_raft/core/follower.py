@@ -94,14 +94,18 @@ class Follower:
         replica.reveal_term(message.sender, HeartbeatReply(heartbeat.session))
 
     def on_install(self, replica: Replica, message: Message, install: InstallSnapshot) -> None:
-        """Accept a snapshot that is ahead of what is committed here."""
+        """Accept a snapshot that is ahead of this log.
+
+        One whose last entry this log holds brings nothing but the news that it is committed; one
+        whose last entry stands here in another term, or not at all, replaces the whole log.
+        """
         meta = install.meta
-        if meta.index <= replica.commit_index:
-            match = replica.commit_index
-        else:
-            replica.install(meta)
-            match = meta.index
-        replica.promise(message.sender, AppendAck(install.session, match))
+        if meta.index > replica.commit_index:
+            if replica.log.contains(meta.last_id):
+                replica.commit_to(meta.index)
+            else:
+                replica.install(meta)
+        replica.promise(message.sender, AppendAck(install.session, replica.commit_index))
 
     @staticmethod
     def _take(replica: Replica, append: AppendEntries) -> None:

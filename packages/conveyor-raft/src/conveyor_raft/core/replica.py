@@ -135,15 +135,10 @@ class Replica:
         self.counters["truncations"] += 1
 
     def install(self, meta: SnapshotMeta) -> None:
-        """Let a snapshot take the place of the log up to it; keep what provably follows it."""
-        if self.log.contains(meta.last_id):
-            self.ledger.install(meta, drop_log=False)
-            self.log.compact(meta.index)
-            self.configurations.compact(meta.index)
-        else:
-            self.ledger.install(meta, drop_log=True)
-            self.log = RaftLog(meta.last_id)
-            self.configurations = MembershipHistory([(meta.index, meta.membership)])
+        """Let a snapshot take the place of the whole log."""
+        self.ledger.install(meta)
+        self.log = RaftLog(meta.last_id)
+        self.configurations = MembershipHistory([(meta.index, meta.membership)])
         self.snapshot = self.installing = meta
         self._install_write = self.ledger.barrier()
         self.commit_index = meta.index

@@ -103,10 +103,10 @@ MUTANTS = (
         "commit = replica.commit_index",
     ),
     Mutant(
-        "an installed snapshot keeps what follows it unchecked",
-        "core/replica.py",
-        "if self.log.contains(meta.last_id):",
-        "if self.log.base.index < meta.index <= self.log.last_index:",
+        "a snapshot commits whatever stands at its index",
+        "core/follower.py",
+        "if replica.log.contains(meta.last_id):",
+        "if meta.index <= replica.log.last_index:",
     ),
 )
 

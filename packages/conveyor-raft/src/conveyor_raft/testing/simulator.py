@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from functools import partial
 from typing import NamedTuple
 
@@ -86,13 +87,23 @@ def run_seed(seed: int, *, events: int) -> Result:
 
 
 def run_seeds(seeds: Iterable[int], *, events: int, jobs: int) -> Iterator[Result]:
-    """Run seeds on several processes; results come as they are ready."""
+    """Run seeds on several processes, no seed before one can take it; results come as ready."""
     one = partial(run_seed, events=events)
     if jobs == 1:
         yield from map(one, seeds)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(one, seeds)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        running: set[Future[Result]] = set()
+        try:
+            for seed in seeds:
+                running.add(pool.submit(one, seed))
+                if len(running) > jobs:  # one waits, so that no process does
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            yield from (future.result() for future in as_completed(running))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 class Report:
