@@ -121,9 +121,25 @@ class FakeRouter(
         return pipeline.id
 
     async def RegisterSidecar(self, request, context):
+        response = sidecar_pb2.RegisterSidecarResponse()
+        taken = {
+            service.endpoint: name
+            for name, sidecar in self.sidecars.items()
+            for service in sidecar.services
+            if name != request.sidecar_id
+        }
+        for service in list(request.services):
+            if service.endpoint in taken:
+                request.services.remove(service)
+                response.conflicts.add(
+                    service_id=service.service_id,
+                    endpoint=service.endpoint,
+                    held_by_sidecar_id=taken[service.endpoint],
+                )
         self.sidecars[request.sidecar_id] = request
         await self.changed()
-        return sidecar_pb2.RegisterSidecarResponse(revision=self.revision)
+        response.revision = self.revision
+        return response
 
     async def Heartbeat(self, request, context):
         self.heartbeats[request.sidecar_id] = request

@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 from conveyor_sdk import Reject, Server, sink, source, transform
-from conveyor_sdk.wire import info_pb2, transform_pb2
+from conveyor_sdk.wire import info_pb2, record_pb2, source_pb2, transform_pb2
 from conveyor_sidecar.dead_letters import DeadLetter, read_dead_letters
 
 QUICK = {"attempts": 2, "backoff": "10ms", "max": "20ms"}
@@ -212,6 +212,58 @@ async def test_a_sink_that_rejects_some_records_writes_the_others(
         30,
     ]
     assert {letter.reason for letter in found} == {"no round numbers"}
+
+
+@pytest.mark.asyncio
+async def test_a_source_that_replays_in_another_order_is_named_and_read_again(
+    router, sidecar, serve, caplog
+) -> None:
+    """Offsets that go back break their promise: the stream is opened anew where it was good."""
+    opened: list[int] = []
+
+    async def read(requests: object, context: grpc.aio.ServicerContext) -> None:
+        while True:
+            request = source_pb2.ReadRequest.FromString(await context.read())
+            if request.HasField("open"):
+                break
+        first = int.from_bytes(request.open.resume, "big")
+        opened.append(first)
+        orders = [range(5), range(2, 7)] if len(opened) == 1 else [range(first, 10)]
+        for offsets in orders:
+            records = [record_pb2.Record(payload=str(offset).encode()) for offset in offsets]
+            batch = source_pb2.SourceBatch(partition="0", records=records, offsets=offsets)
+            await context.write(source_pb2.ReadResponse(batch=batch).SerializeToString())
+        done = source_pb2.ReadResponse(finished=source_pb2.Finished(partition="0"))
+        await context.write(done.SerializeToString())
+        while isinstance(await context.read(), bytes):
+            pass
+
+    def add(server: grpc.aio.Server) -> None:
+        handlers = {"Read": grpc.stream_stream_rpc_method_handler(read)}
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("conveyor.service.v1.Source", handlers),)
+        )
+
+    numbers = info_pb2.ServiceDescription(
+        name="numbers", kind=info_pb2.KIND_SOURCE, stable_offsets=True, bounded=True
+    )
+    listed = ["conveyor.service.v1.ServiceInfo", "conveyor.service.v1.Source"]
+    port = await serve(listed, [numbers], add)
+
+    @transform(name="work")
+    def work(value: int) -> int:
+        return value
+
+    collected = Collected()
+    async with Server([work]) as two, Server([collected.service]) as three:
+        for name, at in (("a", port), ("b", two.port), ("c", three.port)):
+            await sidecar(name, at)
+        await router.until(lambda: len(router.sidecars) == 3)
+        await router.apply(spec())
+        await router.until(finished(router))
+    assert sorted(set(collected.values)) == list(range(10))
+    assert len(opened) > 1
+    assert any("declares stable offsets" in line for line in caplog.messages)
 
 
 @pytest.mark.asyncio

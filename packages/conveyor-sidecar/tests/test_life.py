@@ -199,6 +199,20 @@ async def test_a_taken_port_and_a_locked_directory_are_clear_errors(
 
 
 @pytest.mark.asyncio
+async def test_two_sidecars_that_see_one_service(router, sidecar, caplog) -> None:
+    """The first registration wins, the second says so, and takes over when the first has left."""
+    async with Server([work]) as server:
+        first = await sidecar("a", server.port)
+        await router.until(lambda: "a" in router.sidecars and router.sidecars["a"].services)
+        await sidecar("b", server.port)
+        await router.until(lambda: "b" in router.sidecars)
+        assert not router.sidecars["b"].services
+        await first.stop()
+        await router.until(lambda: router.sidecars["b"].services)
+    assert sum("already registered by sidecar a" in line for line in caplog.messages) == 1
+
+
+@pytest.mark.asyncio
 async def test_conditions_and_keys_route_records(router, sidecar) -> None:
     """Two sinks behind predicates on headers each get their own records, by key in order."""
     even, odd = [], []

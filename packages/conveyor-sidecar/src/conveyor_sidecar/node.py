@@ -17,7 +17,6 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -33,7 +32,11 @@ from conveyor_sidecar.cluster_client import (
     SidecarIdentity,
     heartbeat_request,
 )
-from conveyor_sidecar.cluster_client.registration import local_address, local_services
+from conveyor_sidecar.cluster_client.registration import (
+    local_address,
+    local_services,
+    with_limits,
+)
 from conveyor_sidecar.cluster_client.session import ClusterSession
 from conveyor_sidecar.core import effects, events
 from conveyor_sidecar.core.engine import Engine
@@ -42,7 +45,7 @@ from conveyor_sidecar.core.statistics import EngineStatistics
 from conveyor_sidecar.data_plane import DataPlane
 from conveyor_sidecar.dead_letter_writer import DeadLetterWriter
 from conveyor_sidecar.dead_letters import DeadLetterStore
-from conveyor_sidecar.discovery import FoundProcess, PortScanner
+from conveyor_sidecar.discovery import FoundProcess, PortScanner, Surroundings
 from conveyor_sidecar.errors import SidecarError
 from conveyor_sidecar.identity import DataDirectory, new_boot_id
 from conveyor_sidecar.metrics import EngineCollector, MetricsServer
@@ -62,6 +65,7 @@ logger = logging.getLogger(__name__)
 
 _LAST_CALLS_S = 2.0
 _STOP_GRACE_S = 1.0
+_CONFLICT_HEARTBEATS = 3
 
 
 class SidecarNode:
@@ -83,7 +87,6 @@ class SidecarNode:
             version=version("conveyor-sidecar"),
         )
         self._table = RoutingTable()
-        self._processes: tuple[FoundProcess, ...] = ()
         self._engine: Engine | None = None
         self._pump: Pump | None = None
         self._fatal: BaseException | None = None
@@ -112,7 +115,7 @@ class SidecarNode:
             await self._assemble(stack)
             on_started()
             tasks = [
-                asyncio.create_task(self._discover(), name="discovery"),
+                asyncio.create_task(self._surroundings.watch(), name="discovery"),
                 asyncio.create_task(self._session.run(), name="cluster session"),
             ]
             stack.push_async_callback(_end, tasks)
@@ -130,22 +133,25 @@ class SidecarNode:
         """Make the parts and bind the ports; what can refuse to start does so here."""
         settings, sidecar_id = self._settings, self._identity.sidecar_id
         limits = settings.data_plane
-        self._pool = ClientPool(message_bytes_max=limits.max_message_size)
-        stack.push_async_callback(self._pool.close)
+        # Foreign servers may hang up on those who ping them; beside us, a dead process is noticed.
+        self._services = ClientPool(message_bytes_max=limits.max_message_size, keepalive_ms=None)
+        stack.push_async_callback(self._services.close)
+        self._peers = ClientPool(message_bytes_max=limits.max_message_size)
+        stack.push_async_callback(self._peers.close)
         self._store = DeadLetterStore(self._directory.dead_letters)
         await self._store.load()
         stack.push_async_callback(self._store.close)
         self._letters = DeadLetterWriter(self._store, self._table, self._post)
         stack.push_async_callback(self._letters.close)
         self._local = LocalRouter(
-            self._pool,
+            self._services,
             self._table,
             self._post,
             sidecar_id=sidecar_id,
             on_withdrawn=self._on_withdrawn,
         )
         stack.push_async_callback(self._local.close)
-        self._remote = RemoteRouter(self._pool, self._post)
+        self._remote = RemoteRouter(self._peers, self._post)
         stack.push_async_callback(self._remote.close)
         self._data_plane = DataPlane(
             self._post,
@@ -159,6 +165,7 @@ class SidecarNode:
         if settings.metrics_port is not None:
             await self._serve_metrics(stack, settings.metrics_port)
         self._join_cluster(stack)
+        self._surroundings = self._look_around()
         logger.info(
             "sidecar %s listens on port %d and looks for services on ports %d to %d",
             sidecar_id,
@@ -187,7 +194,7 @@ class SidecarNode:
             self._registrar,
             heartbeat_interval_s=settings.heartbeat_interval_secs,
             endpoint=self._advertised,
-            processes=lambda: self._processes,
+            processes=lambda: self._surroundings.processes,
             heartbeat=self._heartbeat,
             on_registered=self._on_registered,
             on_table=self._on_table,
@@ -230,33 +237,37 @@ class SidecarNode:
         self._stop_pump()
         await self._session.leave(_LAST_CALLS_S)
 
-    async def _discover(self) -> None:
-        """Scan at once, then each interval; tell the routers when something has changed."""
+    def _look_around(self) -> Surroundings:
+        """The discovery of services on the configured ports, but for our own."""
         settings = self._settings
-        own = {self.port} | ({self.metrics_port} if self.metrics_port else set())
         scanner = PortScanner(
             settings.discovery_start_port,
             settings.discovery_end_port,
-            skip_ports=own,
+            skip_ports={self.port} | ({self.metrics_port} if self.metrics_port else set()),
             probe_deadline_ms=settings.discovery.probe_timeout_ms,
         )
-        first = True
-        while True:
-            found = await scanner.scan()
-            if first or found != self._processes:
-                self._restore_replaced(found)
-                self._processes, first = found, False
-                self._session.register_soon()
-            await self._pool.retain(self._table.routes.endpoints)
-            await asyncio.sleep(settings.discovery.interval_ms / 1000)
+        return Surroundings(
+            scanner,
+            interval_s=settings.discovery.interval_ms / 1000,
+            changed=self._on_surroundings,
+            after_round=self._after_scan,
+        )
 
-    def _restore_replaced(self, found: tuple[FoundProcess, ...]) -> None:
-        """Forget why services were withdrawn whose process has gone or changed."""
-        sidecar_id = self._identity.sidecar_id
-        for process in set(self._processes) - set(found):
-            for service in local_services(sidecar_id, process):
+    def _on_surroundings(self, gone: tuple[FoundProcess, ...]) -> None:
+        """Something came or went: tell the routers, and forget why what went was withdrawn."""
+        for process in gone:
+            for service in local_services(self._identity.sidecar_id, process):
                 if self._registrar.restore(service.service_id):
                     self._local.restore(service.service_id)
+        self._session.register_soon()
+
+    async def _after_scan(self) -> None:
+        """Close connections that the table no longer names; ask again for what others hold."""
+        await self._services.retain(self._table.routes.service_endpoints)
+        await self._peers.retain(self._table.routes.peer_endpoints)
+        patience_s = _CONFLICT_HEARTBEATS * self._settings.heartbeat_interval_secs
+        if self._registrar.conflicts and self._registrar.age_s > patience_s:
+            self._session.register_soon()  # whoever holds our services may have left
 
     async def _advertised(self) -> str:
         """Where other sidecars reach this one."""
@@ -347,7 +358,7 @@ class SidecarNode:
             "registered": float(self._session.is_registered),
             "registrations_total": self._registrar.registrations_total,
             "conflicting_services": len(self._registrar.conflicts),
-            "processes_found": len(self._processes),
+            "processes_found": len(self._surroundings.processes),
             "services_up": len(self._local.up),
             "links_out": self._remote.links,
             "links_in": self._data_plane.links,
@@ -377,16 +388,6 @@ class SidecarNode:
             dead_letters=self._store.held(),
             last_errors=self._local.calls.last_errors,
         )
-
-
-def with_limits(options: EngineOptions, limits: table_pb2.BufferLimits) -> EngineOptions:
-    """The options with what the cluster hands out; unset limits keep their defaults."""
-    return replace(
-        options,
-        records_max=limits.total_records_max or options.records_max,
-        stage_records_max=limits.stage_records_max or options.stage_records_max,
-        backpressure_threshold=limits.backpressure_threshold or options.backpressure_threshold,
-    )
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:

@@ -152,4 +152,6 @@ class Pump:
 
 def _note(effect: effects.Note) -> None:
     level = logging.WARNING if effect.problem else logging.INFO
-    logger.log(level, "%s", effect.text, extra=dict(effect.fields))
+    reason = effect.fields.get("reason")
+    text = effect.text if reason is None else f"{effect.text}: {reason}"
+    logger.log(level, "%s", text, extra=dict(effect.fields))

@@ -107,7 +107,8 @@ def test_a_pipeline_is_translated_whole() -> None:
     assert routes.replays[PartitionKey("default/p", "in", "a")] == "r1"
     assert routes.stages["default/p", "find"].miss is Miss.DEAD_LETTER
     assert routes.stages["default/p", "work"].keyed
-    assert routes.endpoints == {"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}
+    assert routes.peer_endpoints == {"127.0.0.1:1", "127.0.0.1:3"}
+    assert routes.service_endpoints == {"127.0.0.1:2"}
 
 
 def test_conditions_and_key_hashes_open_records() -> None:

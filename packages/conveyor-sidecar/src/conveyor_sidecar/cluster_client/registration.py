@@ -16,12 +16,13 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from conveyor_grpc.clients import SidecarClient
-from conveyor_grpc.wire import registry_pb2
+from conveyor_grpc.wire import registry_pb2, table_pb2
 from conveyor_grpc.wire import sidecar_pb2 as wire
 from conveyor_sdk.wire import info_pb2
+from conveyor_sidecar.core.options import EngineOptions
 from conveyor_sidecar.discovery import DescribedService, FoundProcess
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Registrar:
         self._client = client
         self._identity = identity
         self._withdrawn: dict[str, str] = {}
+        self._registered_s = 0.0
         self.conflicts: dict[str, str] = {}
         self.registrations_total = 0
 
@@ -65,6 +67,11 @@ class Registrar:
     def restore(self, service_id: str) -> bool:
         """The service's process was replaced; True if it had been withdrawn."""
         return self._withdrawn.pop(service_id, None) is not None
+
+    @property
+    def age_s(self) -> float:
+        """Time since the latest registration."""
+        return asyncio.get_running_loop().time() - self._registered_s
 
     async def register(
         self, endpoint: str, processes: Iterable[FoundProcess]
@@ -96,6 +103,7 @@ class Registrar:
             )
         )
         self.registrations_total += 1
+        self._registered_s = asyncio.get_running_loop().time()
         logger.info("registered at revision %d with %d services", response.revision, len(services))
         self._note_conflicts(response.conflicts)
         return response
@@ -162,6 +170,16 @@ def description(service: DescribedService) -> info_pb2.ServiceDescription:
     if service.call_timeout_ms:
         message.call_timeout.FromMilliseconds(service.call_timeout_ms)
     return message
+
+
+def with_limits(options: EngineOptions, limits: table_pb2.BufferLimits) -> EngineOptions:
+    """The options with what the cluster hands out; unset limits keep their defaults."""
+    return replace(
+        options,
+        records_max=limits.total_records_max or options.records_max,
+        stage_records_max=limits.stage_records_max or options.stage_records_max,
+        backpressure_threshold=limits.backpressure_threshold or options.backpressure_threshold,
+    )
 
 
 async def local_address(router: str) -> str:

@@ -72,14 +72,18 @@ class Routes:
     records: OpenedRecords = field(default_factory=OpenedRecords)
 
     @property
-    def endpoints(self) -> frozenset[str]:
-        """Every address that may be connected to under this table."""
-        peers = (
+    def peer_endpoints(self) -> frozenset[str]:
+        """The addresses of sidecars that may be connected to under this table."""
+        return frozenset(
             instance.endpoint
             for pipeline in self.table.pipelines.values()
             for instance in pipeline.instances
         )
-        return frozenset((*peers, *(service.endpoint for service in self.services.values())))
+
+    @property
+    def service_endpoints(self) -> frozenset[str]:
+        """The addresses of local services that may be connected to under this table."""
+        return frozenset(service.endpoint for service in self.services.values())
 
 
 class RoutingTable:
