@@ -227,7 +227,9 @@ def test_settings_become_a_raft_config() -> None:
     config = router(flags={"advertise_addr": "router-1:50051"}).raft_config()
     assert (config.election_timeout_min_ms, config.election_timeout_max_ms) == (300, 600)
     assert config.heartbeat_interval_ms == 100
-    assert config.snapshot_interval_entries == 10_000
+    assert (config.snapshot_interval_entries, config.snapshot_trailing_entries) == (10_000, 1_000)
+    often = router(flags={"cluster.snapshot_interval": 50}).raft_config()
+    assert (often.snapshot_interval_entries, often.snapshot_trailing_entries) == (50, 5)
     assert config.listen_address == "127.0.0.1:50052"
     assert config.client_address == "router-1:50051"
 

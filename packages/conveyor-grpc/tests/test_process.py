@@ -52,6 +52,18 @@ def test_an_exception_is_part_of_its_line(log: io.StringIO) -> None:
     assert "ValueError: broken" in json.loads(line)["exception"]
 
 
+def test_text_is_for_people(log: io.StringIO) -> None:
+    """The other form has the same fields, and no JSON and no colours."""
+    process.configure_logging(form="text", fields={"node_id": 3}, stream=log)
+    logging.getLogger("library").warning("the disk is %s", "full")
+    line = log.getvalue()
+    assert "the disk is full" in line
+    assert "warning" in line
+    assert "node_id=3" in line
+    assert "{" not in line
+    assert "\x1b" not in line
+
+
 def test_below_the_level_nothing_is_written(log: io.StringIO) -> None:
     """Debug lines cost nothing in production."""
     logging.getLogger("library").debug("details")

@@ -20,6 +20,9 @@ from conveyor_registry.model.names import Name
 from conveyor_registry.model.units import ByteCount, Count, Flag, Ratio
 
 PEERS_MAX = 64
+SNAPSHOT_TRAILING_MAX = 1_000
+"""Log entries kept behind a snapshot for followers that are a little late; fewer where snapshots
+are more frequent, else the log would not get shorter."""
 DISCOVERY_PORTS_MAX = 1_024
 _LABEL_LENGTH_MAX = 253
 
@@ -211,6 +214,9 @@ class RouterSettings(ProcessSettings):
             advertise_address=self.advertise_raft_addr,
             client_address=self.advertise_addr or self.listen_addr,
             snapshot_interval_entries=self.cluster.snapshot_interval,
+            snapshot_trailing_entries=min(
+                SNAPSHOT_TRAILING_MAX, self.cluster.snapshot_interval // 10
+            ),
         )
 
 

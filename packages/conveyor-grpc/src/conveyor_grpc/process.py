@@ -6,7 +6,7 @@ neither; this module is where a process configures both, once, before its event 
 - Spans leave over OTLP if an endpoint is set (argument, or `OTEL_EXPORTER_OTLP_ENDPOINT`);
   otherwise tracing stays switched off and costs nothing. All `OTEL_*` variables of the SDK work.
 - Logs are one JSON object a line on stderr, from structlog and stdlib loggers alike, with the
-  trace and span id of the moment.
+  trace and span id of the moment; or plain lines, for a person at a terminal.
 - The first SIGTERM or SIGINT asks for a clean stop, the second one ends the process at once.
 """
 
@@ -20,7 +20,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 import structlog
@@ -110,16 +110,27 @@ def _json(event: Any, **_: Any) -> str:
     return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
+def _renderers(form: Literal["json", "text"]) -> list[Any]:
+    if form == "text":
+        return [structlog.dev.ConsoleRenderer(colors=False)]
+    return [
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(serializer=_json),
+    ]
+
+
 def configure_logging(
     *,
     level: str = "info",
+    form: Literal["json", "text"] = "json",
     fields: Mapping[str, Any] | None = None,
     stream: Any = None,
 ) -> None:
-    """Send all logs, structlog's and stdlib's, as JSON lines to `stream` (default: stderr).
+    """Send all logs, structlog's and stdlib's, to `stream` (default: stderr), a line each.
 
     Args:
         level: lowest level that is written: debug, info, warning, error.
+        form: JSON objects, or text to be read by a person.
         fields: put on every line, such as the node id.
         stream: a text stream.
     """
@@ -153,8 +164,7 @@ def configure_logging(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(serializer=_json),
+                *_renderers(form),
             ],
         )
     )

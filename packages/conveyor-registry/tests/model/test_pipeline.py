@@ -210,6 +210,9 @@ def test_all_problems_are_reported_at_once(flights: dict[str, Any]) -> None:
         ({"source": "a", "steps": "b", "sink": "c"}, "steps is a list"),
         ({"source": "a", "steps": [{"transform": "b"}], "sink": "c"}, "a text is needed"),
         ({"source": "a", "sink": "c", "edges": []}, "not both"),
+        ({"source": "a", "step": ["b"], "sink": "c"}, "'step' (did you mean 'steps'?)"),
+        ({"sorce": "a", "sink": "c"}, "has no source; is 'sorce' meant to be it?"),
+        ({"src": "a", "snk": "c"}, "unknown key 'src' (did you mean 'source'?)"),
     ],
 )
 def test_a_broken_short_form_is_refused(

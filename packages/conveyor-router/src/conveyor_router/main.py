@@ -102,7 +102,9 @@ def main(config: Path | None, **flags: str | None) -> None:
         _refuse(str(error), EXIT_SETTINGS)
     for notice in notices:
         click.echo(f"conveyor-router: {notice}", err=True)
-    configure_logging(level=settings.log.level, fields={"node_id": settings.node_id})
+    configure_logging(
+        level=settings.log.level, form=settings.log.format, fields={"node_id": settings.node_id}
+    )
     telemetry = configure_telemetry(
         settings.telemetry.service_name or "conveyor-router",
         version=VERSION,

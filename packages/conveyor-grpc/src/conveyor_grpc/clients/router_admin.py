@@ -50,7 +50,11 @@ class RouterAdminClient:
     async def delete(
         self, kind: str, name: str, *, namespace: str = "", dry_run: bool = False
     ) -> wire.DeleteResponse:
-        """Delete a pipeline (its sidecars stop without a drain) or a service document."""
+        """Delete a pipeline or a service document.
+
+        A pipeline that runs drains first and is gone when its last stage has stopped; until then
+        it is listed as draining.
+        """
         return await self._channel.call(
             lambda channel: RouterAdminStub(channel).Delete,
             wire.DeleteRequest(kind=kind, namespace=namespace, name=name, dry_run=dry_run),

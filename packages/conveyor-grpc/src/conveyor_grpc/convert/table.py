@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conveyor_grpc.convert.services import MESSAGE_OF_HEALTH, description_message
 from conveyor_grpc.wire import table_pb2 as wire
-from conveyor_registry.core.tables import SidecarTable, TableInstance, TablePartition, TablePipeline
+from conveyor_registry import SidecarTable, TableInstance, TablePartition, TablePipeline
 
 
 def instance_message(instance: TableInstance) -> wire.StageInstance:

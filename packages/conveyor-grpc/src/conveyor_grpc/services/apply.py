@@ -28,8 +28,7 @@ from conveyor_raft.machines.router import (
     RouterState,
     SingleCommand,
 )
-from conveyor_registry import model
-from conveyor_registry.core.matching import Matcher
+from conveyor_registry import Matcher, model
 
 DOCUMENTS_MAX = 1_024
 

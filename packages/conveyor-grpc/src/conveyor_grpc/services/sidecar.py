@@ -22,7 +22,7 @@ from conveyor_grpc.wire.sidecar_pb2_grpc import SidecarServiceServicer
 from conveyor_grpc.wire.table_pb2 import BufferLimits
 from conveyor_raft.machines.router import RouterCommand, RouterState, SidecarRecord
 from conveyor_raft.machines.router.commands import SingleCommand
-from conveyor_registry.core.tables import SidecarTable, table_for
+from conveyor_registry import SidecarTable, table_for
 
 PROGRESS_INTERVAL_S = 5.0
 CATCH_UP_MAX_S = 10.0

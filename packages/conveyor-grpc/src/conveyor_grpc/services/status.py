@@ -13,9 +13,7 @@ from conveyor_grpc.services.resources import summary_message
 from conveyor_grpc.wire import admin_pb2 as wire
 from conveyor_grpc.wire.table_pb2 import StageInstance
 from conveyor_raft.machines.router import Change, RouterState, Table
-from conveyor_registry import model
-from conveyor_registry.core.matching import Matcher
-from conveyor_registry.core.tables import table_for
+from conveyor_registry import Matcher, model, table_for
 
 EVENT_KINDS: dict[Table, str] = {
     Table.SERVICES: "Service",

@@ -8,13 +8,13 @@ itself in its parts; what concerns the whole (graph, predicates, promises) is in
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from conveyor_registry.model.document import Absent, Config, Document
-from conveyor_registry.model.names import NAME_PATTERN, Name, is_name
+from conveyor_registry.model.names import NAME_PATTERN, Name, is_name, nearest
 from conveyor_registry.model.policies import (
     BATCH_DEFAULT,
     TIMEOUT_DEFAULT_MS,
@@ -40,8 +40,8 @@ EDGES_MAX = 1_024
 PARALLELISM_MAX = 1_024
 PREDICATE_LENGTH_MAX = 4_096
 DEAD_LETTER_AFTER_DEFAULT_MS = 600_000
+SHORT_KEYS = ("source", "steps", "sink")
 _DAY_MS = 86_400_000
-_SHORT_KEYS = ("source", "steps", "sink")
 
 
 class ResolvedStage(NamedTuple):
@@ -153,7 +153,7 @@ def _both_forms(schema: dict[str, Any]) -> None:
     }
     del schema["required"]
     schema["oneOf"] = [
-        {"required": ["stages"], "not": {"anyOf": [{"required": [key]} for key in _SHORT_KEYS]}},
+        {"required": ["stages"], "not": {"anyOf": [{"required": [key]} for key in SHORT_KEYS]}},
         {
             "required": ["source", "sink"],
             "not": {"anyOf": [{"required": ["stages"]}, {"required": ["edges"]}]},
@@ -165,6 +165,8 @@ class PipelineSpec(Noun):
     """What a pipeline is made of."""
 
     model_config = ConfigDict(json_schema_extra=_both_forms)
+    short_keys: ClassVar[tuple[str, ...]] = SHORT_KEYS
+    """Keys that are written out before the fields are looked at, yet known to an author."""
 
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     enabled: Flag = True
@@ -238,9 +240,9 @@ def expand(spec: Any) -> Any:
     if is_short(spec):
         _write_out(spec)
     stages = spec.get("stages")
-    if spec.get("edges") is None and isinstance(stages, list | tuple):
-        ids = [_id_of(stage) for stage in stages]
+    if spec.get("edges") is None:
         spec["edges"] = []
+        ids = [_id_of(stage) for stage in stages] if isinstance(stages, list | tuple) else []
         if all(isinstance(stage, str) and is_name(stage) for stage in ids):
             spec["edges"] = [{"from": a, "to": b} for a, b in pairwise(ids)]
     return spec
@@ -248,7 +250,7 @@ def expand(spec: Any) -> Any:
 
 def is_short(spec: Any) -> bool:
     """Whether plain data are a spec in the short form."""
-    return isinstance(spec, dict) and any(key in spec for key in _SHORT_KEYS)
+    return isinstance(spec, dict) and any(key in spec for key in SHORT_KEYS)
 
 
 def _write_out(spec: dict[str, Any]) -> None:
@@ -260,10 +262,10 @@ def _write_out(spec: dict[str, Any]) -> None:
     if missing:
         raise PydanticCustomError(
             "short_form",
-            "the short form (source, steps, sink) has no {missing}",
-            {"missing": " and no ".join(missing)},
+            "the short form (source, steps, sink) has no {missing}{hint}",
+            {"missing": " and no ".join(missing), "hint": _misspelt(missing, spec)},
         )
-    source, steps, sink = (spec.pop(key, None) for key in _SHORT_KEYS)
+    source, steps, sink = (spec.pop(key, None) for key in SHORT_KEYS)
     steps = [] if steps is None else steps
     if not isinstance(steps, list | tuple):
         raise PydanticCustomError("short_form", "steps is a list of names of transforms")
@@ -272,6 +274,12 @@ def _write_out(spec: dict[str, Any]) -> None:
         *({"id": step, "transform": step} for step in steps),
         {"id": sink, "sink": sink},
     ]
+
+
+def _misspelt(missing: list[str], spec: dict[str, Any]) -> str:
+    others = [key for key in spec if isinstance(key, str) and key not in SHORT_KEYS]
+    close = [nearest(key, others) for key in missing]
+    return "".join(f"; is {key!r} meant to be it?" for key in close if key is not None)
 
 
 def _id_of(stage: Any) -> Any:

@@ -182,7 +182,8 @@ def known_keys(model: type[BaseModel], path: Path) -> set[str]:
     found = _model_in(current)
     if found is None:
         return set()
-    return {field.alias or name for name, field in found.model_fields.items()}
+    short: Iterable[str] = getattr(found, "short_keys", ())
+    return {field.alias or name for name, field in found.model_fields.items()} | {*short}
 
 
 def _step(annotation: Any, part: str | int) -> Any:
