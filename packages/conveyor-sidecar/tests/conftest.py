@@ -214,7 +214,7 @@ class FakeRouter(
             (sidecar, service)
             for _, sidecar in sorted(self.sidecars.items())
             for service in sidecar.services
-            if (service.description.name or service.endpoint.rpartition(":")[2]) == stage.service
+            if service.description.name == stage.service
         ]
         for index, (sidecar, service) in enumerate(offers):
             key = (pipeline_id, stage.id, index)

@@ -151,7 +151,7 @@ async def test_a_service_without_service_info_is_bound_by_what_reflection_shows(
 
     async def process(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         asked = transform_pb2.TransformRequest.FromString(request)
-        assert asked.call.service == str(port)
+        assert asked.call.service == f"transform-{port}"
         return transform_pb2.TransformResponse(
             records=asked.records, parents=range(len(asked.records))
         ).SerializeToString()
@@ -176,7 +176,7 @@ async def test_a_service_without_service_info_is_bound_by_what_reflection_shows(
         assert plain.undescribed
         assert "acme.Enricher" in plain.grpc_services
         document = {"spec": {**SPEC["spec"], "stages": [*SPEC["spec"]["stages"]]}}
-        document["spec"]["stages"][1] = {"id": "work", "transform": str(port)}
+        document["spec"]["stages"][1] = {"id": "work", "transform": f"transform-{port}"}
         await router.apply(document)
         await router.until(finished(router))
     assert sorted(collected.values) == list(range(100))

@@ -55,6 +55,7 @@ def test_a_process_without_service_info_is_registered_per_kind_for_a_document_to
     first, second = local_services("me", FoundProcess("127.0.0.1:9", names))
     assert (first.service_id, second.service_id) == ("me/9/source", "me/9/sink")
     assert first.undescribed
+    assert first.description.name == "source-9"
     assert first.description.kind == info_pb2.KIND_SOURCE
     assert list(first.grpc_services) == list(names)
 

@@ -6,8 +6,8 @@ sidecar. What another living sidecar registered first is left out by them and na
 that is reported once per holder and does not hold up the rest.
 
 Services are named ``<sidecar id>/<port>/<name>``, which stays the same over restarts of either
-process. A process without ``ServiceInfo`` is registered once for each kind that it lists, with what
-reflection showed, so that a document can bind it by ``match``.
+process. A process without ``ServiceInfo`` is registered once for each kind that it lists, named
+``<kind>-<port>``, with what reflection showed, so that a document can bind it by ``match``.
 """
 
 from __future__ import annotations
@@ -104,7 +104,11 @@ class Registrar:
         )
         self.registrations_total += 1
         self._registered_s = asyncio.get_running_loop().time()
-        logger.info("registered at revision %d with %d services", response.revision, len(services))
+        logger.info(
+            "registered at revision %d with %d services",
+            response.revision,
+            len(services) - len(response.conflicts),
+        )
         self._note_conflicts(response.conflicts)
         return response
 
@@ -139,10 +143,11 @@ def local_services(sidecar_id: str, found: FoundProcess) -> list[wire.LocalServi
             )
             for service in found.services
         ]
+    port = found.endpoint.rpartition(":")[2]
     return [
         wire.LocalService(
             service_id=service_id(sidecar_id, found.endpoint, kind),
-            description=info_pb2.ServiceDescription(kind=_KIND[kind]),
+            description=info_pb2.ServiceDescription(name=f"{kind}-{port}", kind=_KIND[kind]),
             endpoint=found.endpoint,
             grpc_services=listed[:_GRPC_SERVICES_MAX],
             undescribed=True,
