@@ -10,7 +10,8 @@ import grpc.aio
 import pytest
 
 from conveyor_sdk import Record, Server, sink, source, transform
-from conveyor_sdk.wire import transform_pb2
+from conveyor_sdk.wire import info_pb2, lookup_pb2, record_pb2, transform_pb2
+from conveyor_sidecar.dead_letters import read_dead_letters
 from conveyor_sidecar.errors import BindError, DataDirectoryError
 
 COUNT = 3_000
@@ -265,3 +266,55 @@ async def test_conditions_and_keys_route_records(router, sidecar) -> None:
         await router.until(finished(router))
     assert sorted(even) == list(range(0, 500, 2))
     assert sorted(odd) == list(range(1, 500, 2))
+
+
+@pytest.mark.asyncio
+async def test_a_lookup_adds_headers_by_key(router, sidecar, serve, tmp_path) -> None:
+    """Values found are headers of the record; a key without one is what the stage says, and a
+    known key is not asked for again."""
+    asked: list[list[bytes]] = []
+
+    async def find(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        keys = lookup_pb2.LookupRequest.FromString(request).keys
+        asked.append(list(keys))
+        found = [record_pb2.Record(headers={"name": f"user {key.decode()}"}) for key in keys]
+        missing = [key == b"3" for key in keys]
+        return lookup_pb2.LookupResponse(found=found, missing=missing).SerializeToString()
+
+    def add(server: grpc.aio.Server) -> None:
+        handlers = {"Find": grpc.unary_unary_rpc_method_handler(find)}
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("conveyor.service.v1.Lookup", handlers),)
+        )
+
+    users = info_pb2.ServiceDescription(name="users", kind=info_pb2.KIND_LOOKUP)
+    listed = ["conveyor.service.v1.ServiceInfo", "conveyor.service.v1.Lookup"]
+    port = await serve(listed, [users], add)
+
+    @source(name="numbers", bounded=True)
+    async def keyed(resume: bytes | None) -> AsyncIterator[tuple[Record, bytes]]:
+        for number in range(int(resume) if resume else 0, 50):
+            yield Record(number, key=str(number % 5).encode()), str(number + 1).encode()
+
+    seen: list[tuple[int, str]] = []
+
+    @sink(name="collect")
+    async def collect(records: list[Record[int]]) -> None:
+        seen.extend((record.value, record.headers["name"]) for record in records)
+
+    stages = [
+        {"id": "numbers", "source": "numbers"},
+        {"id": "users", "lookup": "users", "cache": "60s", "miss": "dead-letter"},
+        {"id": "collect", "sink": "collect"},
+    ]
+    async with Server([keyed]) as one, Server([collect]) as three:
+        for name, at in (("a", one.port), ("b", port), ("c", three.port)):
+            await sidecar(name, at)
+        await router.until(lambda: len(router.sidecars) == 3)
+        await router.apply({"spec": {"stages": stages}})
+        await router.until(finished(router))
+    assert sorted(seen) == [(n, f"user {n % 5}") for n in range(50) if n % 5 != 3]
+    letters = list(read_dead_letters(tmp_path / "b" / "dead-letters" / "default~p"))
+    assert len(letters) == 10
+    assert "no value" in letters[0].reason
+    assert sorted(key for keys in asked for key in keys) == [b"0", b"1", b"2", b"3", b"4"]

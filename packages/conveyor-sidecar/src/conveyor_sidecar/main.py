@@ -129,15 +129,7 @@ def run(settings: SidecarSettings) -> int:
 
 
 def _configure_log(settings: SidecarSettings, fields: Mapping[str, str]) -> None:
-    """JSON lines with these fields, or plain text for a person at a terminal."""
-    if settings.log.format == "json":
-        configure_logging(level=settings.log.level, fields=fields)
-        return
-    logging.basicConfig(
-        level=settings.log.level.upper(),
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        force=True,
-    )
+    configure_logging(level=settings.log.level, form=settings.log.format, fields=fields)
 
 
 async def _live(settings: SidecarSettings, directory: DataDirectory) -> None:

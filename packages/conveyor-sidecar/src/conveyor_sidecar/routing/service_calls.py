@@ -165,9 +165,14 @@ class ServiceCalls:
         if service.kind is ServiceKind.LOOKUP:
             facts = self._table.routes.stages[effect.instance.pipeline, effect.instance.stage]
             call = self._call_message(effect, service)
-            return await self._lookups.find(
+            found = await self._lookups.find(
                 channel, effect, facts=facts, call=call, timeout_s=timeout_s, metadata=metadata
             )
+            if found.outputs is not None:
+                found.outputs.key_hashes = self.key_hashes(
+                    effect.instance.pipeline, effect.instance.stage, found.outputs.body
+                )
+            return found
         sink = service.kind is ServiceKind.SINK
         request = service_request(
             self._header(effect, service), [frame.body], frame.lineage(), effect.call_id
