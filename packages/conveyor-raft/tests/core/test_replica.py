@@ -1,6 +1,7 @@
 import pytest
 
 from conveyor_raft.core.messages import TermNotice, VoteReply
+from conveyor_raft.core.replica import PROMISES_MAX
 from conveyor_raft.errors import InvariantViolation
 
 
@@ -44,3 +45,32 @@ def test_timestamps_continue_the_log_or_the_snapshot(replica, frame):
     assert replica.timestamp_ms(7) == 7
     replica.append(frame(4, 4, timestamp_ms=20))
     assert (replica.timestamp_ms(7), replica.timestamp_ms(21)) == (20, 21)
+
+
+def test_of_several_acknowledgements_in_one_batch_the_furthest_says_all(replica, frame):
+    """One message for each batch; those of another stream, leader or term stand for themselves."""
+    replica.append(frame(4, 4, "a", "b", "c"))
+    for to, session, match in ((2, 1, 4), (2, 1, 6), (2, 1, 5), (2, 2, 4), (3, 2, 4), (3, 2, 5)):
+        replica.acknowledge(to, session, match)
+    replica.adopt(5, None)
+    replica.acknowledge(3, 2, 6)
+    assert [(m.to, m.term, *m.body) for _, m in replica.messages_after] == [
+        (2, 4, 1, 6),
+        (2, 4, 2, 4),
+        (3, 4, 2, 5),
+        (3, 5, 2, 6),
+    ]
+
+
+def test_a_disk_that_stands_still_holds_a_bounded_number_of_messages(replica, frame):
+    """The rest is lost and counted; when the disk goes on, so do the promises."""
+    replica.append(frame(4, 4))
+    for _ in range(PROMISES_MAX + 5):
+        replica.promise(2, VoteReply(granted=False))
+    assert len(replica.messages_after) == PROMISES_MAX
+    assert replica.counters["promises_dropped"] == 5
+    replica.ledger.take_write(4)
+    replica.ledger.written(1)
+    replica.append(frame(5, 4))
+    replica.promise(2, VoteReply(granted=False))
+    assert len(replica.messages_after) == PROMISES_MAX + 1

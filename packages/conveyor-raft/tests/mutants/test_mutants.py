@@ -38,6 +38,16 @@ def test_a_patch_that_does_not_match_is_refused(tmp_path):
         plant(rotten, tmp_path)
 
 
+def test_a_patch_that_does_not_run_is_no_find():
+    """A NameError would be found in the first seed and prove nothing."""
+    broken = Mutant("broken", "core/ballot.py", "granted = free and", "granted = nobody and")
+    with pytest.raises(RuntimeError, match="does not run: NameError"):
+        hunt(broken, seeds=1, events=200)
+    worse = Mutant("worse", "core/ballot.py", "granted = free and", "granted = (")
+    with pytest.raises(RuntimeError, match="did not run"):
+        hunt(worse, seeds=1, events=200)
+
+
 def test_the_command_counts_who_lives(monkeypatch, capsys):
     """A mutant that does nothing is not found, and the command fails."""
     harmless = Mutant(

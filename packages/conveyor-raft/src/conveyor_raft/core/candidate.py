@@ -38,11 +38,13 @@ class Candidate:
 
     def on_deadline(self, replica: Replica) -> bool:
         """Ask again; tell whether the election has taken too long and a new one is due."""
-        if replica.now_ms >= self.election_deadline_ms:
-            if replica.identity.node_id in self._votes:
-                return True
+        if replica.identity.node_id not in self._votes:
             # One's own disk is slow; another term would only give it more to write.
             self.election_deadline_ms = replica.election_deadline()
+            self._ask_again_ms = self.election_deadline_ms
+            return False
+        if replica.now_ms >= self.election_deadline_ms:
+            return True
         self._ask(replica)
         return False
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 from conveyor_raft.core.messages import (
-    AppendAck,
     AppendConflict,
     AppendEntries,
     Heartbeat,
@@ -76,7 +75,7 @@ class Follower:
         proved = append.frames[-1].last_index if append.frames else prev_index
         if prev_index < replica.commit_index:
             if proved <= replica.commit_index:
-                replica.promise(message.sender, AppendAck(append.session, replica.commit_index))
+                replica.acknowledge(message.sender, append.session, replica.commit_index)
                 return
         elif replica.log.term_at(prev_index) != prev_term:
             self._refuse(replica, message.sender, append)
@@ -85,7 +84,7 @@ class Follower:
         commit = min(append.commit, proved)
         if commit > replica.commit_index:
             replica.commit_to(commit)
-        replica.promise(message.sender, AppendAck(append.session, proved))
+        replica.acknowledge(message.sender, append.session, proved)
 
     def on_heartbeat(self, replica: Replica, message: Message, heartbeat: Heartbeat) -> None:
         """Learn the commit index, and answer."""
@@ -105,7 +104,7 @@ class Follower:
                 replica.commit_to(meta.index)
             else:
                 replica.install(meta)
-        replica.promise(message.sender, AppendAck(install.session, replica.commit_index))
+        replica.acknowledge(message.sender, install.session, replica.commit_index)
 
     @staticmethod
     def _take(replica: Replica, append: AppendEntries) -> None:

@@ -100,9 +100,11 @@ class Leader:
     def on_conflict(self, replica: Replica, message: Message, conflict: AppendConflict) -> None:
         """A follower's log differs: go back to where it may agree."""
         progress = self._progress_of(replica, message, conflict.session)
-        if progress is not None:
-            progress.backtrack(conflict, replica.log.last_of_term(conflict.conflict_term))
-            progress.check(replica.log.last_index)
+        if progress is None:
+            return
+        if not progress.backtrack(conflict, replica.log.last_of_term(conflict.conflict_term)):
+            replica.counters["stale"] += 1
+        progress.check(replica.log.last_index)
 
     def on_heartbeat_reply(self, replica: Replica, message: Message, reply: HeartbeatReply) -> None:
         """A follower is there: go on where silence had stopped the stream.

@@ -4,7 +4,8 @@ The driver performs one `Output` like this:
 
 1. `messages` leave at once.
 2. `write` goes to the storage lane; when it is durable, `RaftCore.on_written(write_id)`.
-3. each `(write_id, message)` of `messages_after` leaves when that write is durable, not earlier.
+3. each `(write_id, message)` of `messages_after` leaves when that write is durable, not earlier;
+   the ids need not ascend, and one may belong to a write that is handed out later.
 4. `install` (restore the state machine from the snapshot that became durable) and `apply` go to
    the apply lane, in order; then `on_snapshot_installed`, `on_applied`. The entries of `apply` are
    fetched with `RaftCore.frames` before the next input: a snapshot may replace the log later.

@@ -7,7 +7,7 @@ so memory and the pending write cannot drift apart.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 
 from conveyor_raft.core.durability import WriteLedger
@@ -15,7 +15,7 @@ from conveyor_raft.core.frames import Frame
 from conveyor_raft.core.loading import LoadedState, retained_log
 from conveyor_raft.core.log import RaftLog
 from conveyor_raft.core.membership import Membership, MembershipHistory
-from conveyor_raft.core.messages import Body, Message, SnapshotMeta
+from conveyor_raft.core.messages import AppendAck, Body, Message, SnapshotMeta
 from conveyor_raft.core.options import CoreOptions
 from conveyor_raft.core.types import (
     EntryKind,
@@ -28,12 +28,16 @@ from conveyor_raft.core.types import (
 )
 from conveyor_raft.errors import InvariantViolation
 
+PROMISES_MAX = 1_024
+"""How many messages may wait for the disk."""
+
 
 class Replica:
     """The part of a node that outlives its roles. `now_ms` is the time of the current batch."""
 
     __slots__ = (
         "_install_write",
+        "_promised",
         "applied_index",
         "commit_index",
         "configurations",
@@ -81,6 +85,7 @@ class Replica:
         self._install_write: int | None = None
         self.messages: list[Message] = []
         self.messages_after: list[tuple[int, Message]] = []
+        self._promised: deque[int] = deque()  # the writes that messages wait for, here or outside
         self.counters: Counter[str] = Counter()
 
     @property
@@ -194,15 +199,45 @@ class Replica:
         self.messages.append(self.envelope(to, body))
 
     def send_after(self, write_id: int, to: NodeId, body: Body) -> None:
-        """Have a message leave when the write is durable; at once if there is none (0)."""
-        if write_id:
-            self.messages_after.append((write_id, self.envelope(to, body)))
-        else:
+        """Have a message leave when the write is durable; at once if there is none (0).
+
+        Behind a disk that stands still no more than `PROMISES_MAX` gather; the rest is lost, as
+        messages may be.
+        """
+        if not write_id:
             self.send(to, body)
+            return
+        promised = self._promised
+        while promised and self.ledger.is_durable(promised[0]):
+            promised.popleft()
+        if len(promised) >= PROMISES_MAX:
+            self.counters["promises_dropped"] += 1
+            return
+        promised.append(write_id)
+        self.messages_after.append((write_id, self.envelope(to, body)))
 
     def promise(self, to: NodeId, body: Body) -> None:
         """Have a message leave when everything that this node knows now is durable."""
         self.send_after(self.ledger.barrier(), to, body)
+
+    def acknowledge(self, to: NodeId, session: int, match: LogIndex) -> None:
+        """Promise a leader that this log equals its own up to `match`.
+
+        Of several such promises in one batch, the furthest says all.
+        """
+        write_id = self.ledger.barrier()
+        if write_id and self.messages_after:
+            waits_for, last = self.messages_after[-1]
+            body = last.body
+            if (
+                isinstance(body, AppendAck)
+                and (waits_for, last.to, last.term) == (write_id, to, self.term)
+                and body.session == session
+            ):
+                self.messages_after.pop()
+                self._promised.pop()
+                match = max(match, body.match)
+        self.send_after(write_id, to, AppendAck(session, match))
 
     def reveal_term(self, to: NodeId, body: Body) -> None:
         """Have a message leave that promises nothing but the term of its envelope."""

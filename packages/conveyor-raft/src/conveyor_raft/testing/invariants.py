@@ -23,6 +23,7 @@ from conveyor_raft.core.messages import (
 from conveyor_raft.core.output import Write
 from conveyor_raft.core.progress import Replicate
 from conveyor_raft.core.raft_core import RaftCore
+from conveyor_raft.core.replica import PROMISES_MAX
 from conveyor_raft.core.types import Applied, EntryKind, Outcome, Proposed, RaftRole, Term
 from conveyor_raft.testing.simulated_node import SimulatedNode
 
@@ -72,7 +73,6 @@ class Invariants:
         self._refused: set[bytes] = set()
         self.committed: list[int] = [0]  # the term of each committed entry, by index
         self._committed_in: list[int] = [0]  # the term of the leader that committed it first
-        self.checks = 0
         for node in nodes.values():
             for frame in node.disk.frames:
                 self._register(frame, 0)
@@ -172,7 +172,8 @@ class Invariants:
         self._check_durable(last, proposed.term, f"token {token} was acknowledged")
         for offset, payload in enumerate(payloads):
             key = (proposed.first_index + offset, proposed.term)
-            if self._entries[key].payload != payload:
+            entry = self._entries.get(key)
+            if entry is None or entry.payload != payload:
                 raise Violated("acknowledged is committed", f"entry {key} is not what was proposed")
 
     def on_crash(self, node: SimulatedNode) -> None:
@@ -189,7 +190,6 @@ class Invariants:
 
     def after_event(self, node: SimulatedNode) -> None:
         """Everything about one node that must hold at any time."""
-        self.checks += 1
         core = node.core
         term, commit, applied = core.term, core.commit_index, core.applied_index
         last, last_term = core.last_id
@@ -215,7 +215,7 @@ class Invariants:
                     f"node {node.node_id} lost entry {seen.leading_last} of term"
                     f" {seen.leading_last_term} while it led term {term}",
                 )
-        elif seen is not None and term < seen.term and term < node.disk.hard_state.term:
+        elif term < node.disk.hard_state.term:
             raise Violated("nothing goes back", f"node {node.node_id} restarted in term {term}")
         if not applied <= commit <= last or (core.first_index > applied + 1 and not node.staged):
             raise Violated(
@@ -226,7 +226,9 @@ class Invariants:
         if commit > known:
             self._check_commit(node, commit, leads=leads)
         if leads:
-            self._check_bounds(node)
+            self._check_progress(node)
+        if len(node.held) > PROMISES_MAX:
+            raise Violated("bounded memory", f"{len(node.held)} messages wait for a disk")
         self._seen[node.node_id] = Seen(
             node.life, term, commit, applied, last if leads else 0, last_term
         )
@@ -323,7 +325,7 @@ class Invariants:
                 f"entry {index} of term {term} is on {copies} of {len(self._nodes)} disks: {why}",
             )
 
-    def _check_bounds(self, node: SimulatedNode) -> None:
+    def _check_progress(self, node: SimulatedNode) -> None:
         for peer, progress in node.core.progress.items():
             state = progress.state
             if isinstance(state, Replicate) and len(state.window) > self._max_inflight:

@@ -74,9 +74,9 @@ MUTANTS = (
     ),
     Mutant(
         "acknowledge an unwritten entry",
-        "core/follower.py",
-        "replica.promise(message.sender, AppendAck(append.session, proved))",
-        "replica.send(message.sender, AppendAck(append.session, proved))",
+        "core/replica.py",
+        "self.send_after(write_id, to, AppendAck(session, match))",
+        "self.send(to, AppendAck(session, match))",
     ),
     Mutant(
         "the leader counts its own copy before it is durable",
@@ -128,7 +128,12 @@ def plant(mutant: Mutant, folder: Path) -> None:
 
 
 def hunt(mutant: Mutant, *, seeds: int, events: int) -> Catch | None:
-    """Plant a bug and run the simulator until it finds it; None if it does not."""
+    """Plant a bug and run the simulator until it finds it; None if it does not.
+
+    Raises:
+        ValueError: the patch does not match exactly once.
+        RuntimeError: the patched code fails by itself, which is not a find.
+    """
     with tempfile.TemporaryDirectory() as name:
         plant(mutant, Path(name))
         command = (
@@ -144,6 +149,8 @@ def hunt(mutant: Mutant, *, seeds: int, events: int) -> Catch | None:
         if run.returncode:
             raise RuntimeError(f"the simulator did not run: {run.stderr}")
         return None
+    if not found[3].startswith(("Violated", "InvariantViolation")):
+        raise RuntimeError(f"{mutant.name}: the patched code does not run: {found[3]}")
     return Catch(int(found[1]) + 1, int(found[2]), found[3])
 
 
