@@ -138,8 +138,9 @@ def run_unit(session: nox.Session, *arguments: str) -> None:
 
 
 def run_simulations(session: nox.Session, *arguments: str) -> None:
+    jobs = ("--jobs", str(os.cpu_count() or 1))
     for module in ("conveyor_raft.testing.simulator", "conveyor_sidecar.testing.simulator"):
-        session.run("python", "-m", module, *arguments)
+        session.run("python", "-m", module, *jobs, *arguments)
 
 
 def run_integration(session: nox.Session, *arguments: str) -> None:
