@@ -222,6 +222,13 @@ def test_a_missing_node_id_says_how_to_give_it() -> None:
         router(environ={})
 
 
+def test_two_servers_need_two_ports() -> None:
+    """One address for two servers is named before either is bound; free ports are no clash."""
+    with pytest.raises(SettingsRefused, match="listen_addr and raft_addr are both 127.0.0.1:5"):
+        router(flags={"listen_addr": "127.0.0.1:5", "raft_addr": "127.0.0.1:5"})
+    router(flags={"listen_addr": "127.0.0.1:0", "raft_addr": "127.0.0.1:0"})
+
+
 def test_settings_become_a_raft_config() -> None:
     """Election timeouts spread over one to two times the setting, addresses go along."""
     config = router(flags={"advertise_addr": "router-1:50051"}).raft_config()
@@ -276,7 +283,10 @@ def test_the_sidecars_variables_and_defaults() -> None:
     [
         ({"GRPC_PORT": "tcp://10.0.0.1:1"}, "environment variable GRPC_PORT: grpc_port"),
         ({"GRPC_PORT": "70000"}, "too large"),
-        ({"CLUSTER_ENDPOINT": ""}, "environment variable CLUSTER_ENDPOINT"),
+        (
+            {"CLUSTER_ENDPOINT": ""},
+            "CLUSTER_ENDPOINT: cluster_endpoint: 0 given; needed at least 1",
+        ),
         ({"CLUSTER_ENDPOINT": "router"}, "not host:port"),
         ({"DISCOVERY_END_PORT": "50000"}, "lies before DISCOVERY_START_PORT"),
         ({"DISCOVERY_END_PORT": "51075"}, "more than 1024 ports"),

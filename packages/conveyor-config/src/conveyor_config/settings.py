@@ -191,6 +191,25 @@ class RouterSettings(ProcessSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _check_distinct(self) -> Self:
+        used: dict[str, str] = {}
+        for setting, address in (
+            ("listen_addr", self.listen_addr),
+            ("raft_addr", self.raft_addr),
+            ("metrics.listen_addr", self.metrics.listen_addr),
+        ):
+            if address is None or split_endpoint(address)[1] == 0:
+                continue
+            if address in used:
+                raise PydanticCustomError(
+                    "addresses",
+                    "{one} and {other} are both {address}; each needs a port of its own",
+                    {"one": used[address], "other": setting, "address": address},
+                )
+            used[address] = setting
+        return self
+
     def check_binds(self) -> None:
         """Refuse addresses that others could reach without certificates.
 

@@ -145,6 +145,9 @@ def _problem(details: Any, path: Path, model: type[BaseModel], data: Any) -> Pro
         return Problem.error(path, f"a mapping is needed, not {_shape(value)}")
     if kind in ("list_type", "tuple_type"):
         return Problem.error(path, f"a list is needed, not {_shape(value)}")
+    if kind in _LENGTHS:
+        limit, word = context[_LENGTHS[kind][0]], _LENGTHS[kind][1]
+        return Problem.error(path, f"{context['actual_length']} given; {word} {limit}")
     if kind in _BOUNDS:
         limit = context[_BOUNDS[kind][0]]
         return Problem.error(path, f"{_shown(value)} is {_BOUNDS[kind][1]} {limit}")
@@ -152,6 +155,7 @@ def _problem(details: Any, path: Path, model: type[BaseModel], data: Any) -> Pro
     return Problem.error(path, message)
 
 
+_LENGTHS = {"too_short": ("min_length", "needed at least"), "too_long": ("max_length", "at most")}
 _BOUNDS = {
     "greater_than_equal": ("ge", "too small; the least is"),
     "greater_than": ("gt", "too small; it must be above"),
