@@ -224,7 +224,7 @@ def test_a_missing_node_id_says_how_to_give_it() -> None:
 
 def test_two_servers_need_two_ports() -> None:
     """One address for two servers is named before either is bound; free ports are no clash."""
-    with pytest.raises(SettingsRefused, match="listen_addr and raft_addr are both 127.0.0.1:5"):
+    with pytest.raises(SettingsRefused, match=r"listen_addr and raft_addr are both 127\.0\.0\.1:5"):
         router(flags={"listen_addr": "127.0.0.1:5", "raft_addr": "127.0.0.1:5"})
     router(flags={"listen_addr": "127.0.0.1:0", "raft_addr": "127.0.0.1:0"})
 
