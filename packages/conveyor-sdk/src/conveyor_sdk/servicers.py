@@ -21,6 +21,7 @@ from conveyor_sdk.failures import HANDLER_ERRORS
 from conveyor_sdk.sink import Sink
 from conveyor_sdk.source import Source
 from conveyor_sdk.source_stream import SourceStream
+from conveyor_sdk.stream_writer import StreamWriter
 from conveyor_sdk.transform import Transform
 from conveyor_sdk.wire import (
     info_pb2,
@@ -38,6 +39,16 @@ SHUTTING_DOWN = "the service is shutting down"
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 S = TypeVar("S", bound=Service)
+T = TypeVar("T")
+
+
+class Refusal(Exception):  # noqa: N818 - an answer to the caller
+    """This call ends with a status. Raised where it is known, said where the call may be ended."""
+
+    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
 
 
 class Handlers:
@@ -48,8 +59,12 @@ class Handlers:
         self.workers = workers
         self.stopping = asyncio.Event()
 
-    async def find(self, kind: type[S], call: record_pb2.Call, context: ServicerContext) -> S:
-        """Return the service that a call means; end the call if there is none."""
+    def find(self, kind: type[S], call: record_pb2.Call) -> S:
+        """Return the service that a call means.
+
+        Raises:
+            Refusal: There is none.
+        """
         services = [service for service in self.services if isinstance(service, kind)]
         if not call.service and len(services) == 1:
             return services[0]
@@ -57,26 +72,32 @@ class Handlers:
             if service.name == call.service:
                 return service
         names = ", ".join(service.name for service in services)
-        await context.abort(
+        raise Refusal(
             grpc.StatusCode.NOT_FOUND,
             f"there is no {kind.__name__.lower()} {call.service!r} here; there is: {names}",
         )
-        raise AssertionError("abort returned")
 
     async def answer(
         self, kind: type[Transform] | type[Sink], request: Any, context: ServicerContext
     ) -> bytes:
-        """Return the serialized answer to one request."""
-        service: CalledService = await self.find(kind, request.call, context)
+        """Return the serialized answer to one request.
+
+        Raises:
+            Refusal: It makes no sense.
+        """
+        service: CalledService = self.find(kind, request.call)
         traceparent = _traceparent(context)
         try:
             return await self.workers.answer(service, service.answer(request, traceparent))
         except MalformedCall as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            raise AssertionError("abort returned") from error
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
 
-    async def until_stopping(self, serving: Awaitable[None], context: ServicerContext) -> None:
-        """Serve a stream; when the process stops, leave it and tell the caller."""
+    async def until_stopping(self, serving: Awaitable[None]) -> None:
+        """Serve a stream; when the process stops, leave it.
+
+        Raises:
+            Refusal: The process stops.
+        """
         serve = asyncio.ensure_future(serving)
         stop = asyncio.create_task(self.stopping.wait())
         try:
@@ -89,7 +110,7 @@ class Handlers:
             if not serve.done():
                 serve.cancel()
                 await asyncio.wait({serve})
-        await context.abort(grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
+        raise Refusal(grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
 
 
 class StreamedCalls:
@@ -99,23 +120,29 @@ class StreamedCalls:
         self._handlers = handlers
         self._kind = kind
         self._room = asyncio.Semaphore(STREAMED_CALLS_MAX)
-        self._write_lock = asyncio.Lock()
 
     async def serve(self, requests: AsyncIterator[Any], context: ServicerContext) -> None:
         """Handle requests until the stream ends or the process stops; finish what was begun.
 
         A request that was not begun when the process stops is never answered, so the stream then
         ends with UNAVAILABLE: an end without error would look as if nothing were missing.
+
+        Raises:
+            Refusal: A request makes no sense, or the process stops.
         """
         stopping = asyncio.create_task(self._handlers.stopping.wait())
+        writer = StreamWriter(context.write)
         try:
             async with asyncio.TaskGroup() as group:
                 while (request := await self._following(requests, stopping)) is not None:
-                    group.create_task(self._one(request, context))
+                    group.create_task(self._one(request, context, writer))
+        except* Refusal as refused:
+            raise refused.exceptions[0] from None
         finally:
             stopping.cancel()
+            await writer.settle()
         if self._handlers.stopping.is_set():
-            await context.abort(grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
+            raise Refusal(grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
 
     async def _following(self, requests: AsyncIterator[Any], stopping: asyncio.Task[Any]) -> Any:
         """Return the next request once there is room for it, or None when there are no more."""
@@ -128,11 +155,9 @@ class StreamedCalls:
             following.cancel()
             await asyncio.wait({following})
 
-    async def _one(self, request: Any, context: ServicerContext) -> None:
+    async def _one(self, request: Any, context: ServicerContext, writer: StreamWriter) -> None:
         try:
-            answer = await self._handlers.answer(self._kind, request, context)
-            async with self._write_lock:
-                await context.write(answer)
+            await writer.write(await self._handlers.answer(self._kind, request, context))
         finally:
             self._room.release()
 
@@ -147,7 +172,8 @@ class SourceServicer:
         self, requests: AsyncIterator[source_pb2.ReadRequest], context: ServicerContext
     ) -> None:
         """Serve one stream."""
-        await self._handlers.until_stopping(self._serve(requests, context), context)
+        serving = self._serve(requests, context)
+        await _ending(self._handlers.until_stopping(serving), context)
 
     async def _serve(
         self, requests: AsyncIterator[source_pb2.ReadRequest], context: ServicerContext
@@ -155,7 +181,7 @@ class SourceServicer:
         first = await anext(requests, None)
         if first is None:
             return
-        source = await self._handlers.find(Source, first.call, context)
+        source = self._handlers.find(Source, first.call)
         call = context_of(first.call, (), _traceparent(context))
         stream = SourceStream(source, call, context.write, self._handlers.workers.run)
         await stream.run(_prepend(first, requests))
@@ -217,10 +243,10 @@ def _called(
     deserializer: Callable[[bytes], Any],
 ) -> tuple[grpc.RpcMethodHandler[Any, Any], grpc.RpcMethodHandler[Any, Any]]:
     async def unary(request: Any, context: ServicerContext) -> bytes:
-        return await handlers.answer(kind, request, context)
+        return await _ending(handlers.answer(kind, request, context), context)
 
     async def streamed(requests: AsyncIterator[Any], context: ServicerContext) -> None:
-        await StreamedCalls(handlers, kind).serve(requests, context)
+        await _ending(StreamedCalls(handlers, kind).serve(requests, context), context)
 
     return (
         grpc.unary_unary_rpc_method_handler(unary, request_deserializer=deserializer),
@@ -233,6 +259,15 @@ def _service(
 ) -> dict[str, grpc.GenericRpcHandler]:
     full_name = file.services_by_name[name].full_name
     return {full_name: grpc.method_handlers_generic_handler(full_name, methods)}
+
+
+async def _ending(serving: Awaitable[T], context: ServicerContext) -> T:
+    """Serve a call to its end; a refusal becomes its status, once nothing is being written."""
+    try:
+        return await serving
+    except Refusal as refusal:
+        await context.abort(refusal.code, refusal.text)
+        raise
 
 
 async def _prepend(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -17,6 +17,7 @@ from conveyor_sdk.context import Context
 from conveyor_sdk.failures import HANDLER_ERRORS, kind_of
 from conveyor_sdk.partition_stream import Credit, PartitionStream, Write, failure_of
 from conveyor_sdk.source import Source
+from conveyor_sdk.stream_writer import StreamWriter
 from conveyor_sdk.wire import record_pb2, source_pb2
 
 STOP_WITHIN_S = 10.0
@@ -34,25 +35,28 @@ class SourceStream:
         self._source = source
         self._context = context
         self._in_thread = in_thread
-        self._write_unlocked = write
-        self._write_lock = asyncio.Lock()
+        self._writer = StreamWriter(write)
+        self._write = self._writer.write
         self._credit = Credit()
         self._open: dict[str, tuple[PartitionStream, asyncio.Task[None]]] = {}
         self._ended: dict[str, bytes] = {}
         self._ended_ready = asyncio.Event()
 
     async def run(self, requests: AsyncIterator[source_pb2.ReadRequest]) -> None:
-        """Serve the stream until the sidecar closes it, or this is cancelled."""
-        async with asyncio.TaskGroup() as group:
-            telling = group.create_task(self._tell_ended())
-            async for request in requests:
-                await self._handle(request, group)
-            for partition, task in self._open.values():
-                partition.stop()
-                task.cancel()
-            telling.cancel()
-            await asyncio.wait({telling})
-            await self._tell_pending()
+        """Serve until the stream is closed or this is cancelled; no write is left begun."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                telling = group.create_task(self._tell_ended())
+                async for request in requests:
+                    await self._handle(request, group)
+                for partition, task in self._open.values():
+                    partition.stop()
+                    task.cancel()
+                telling.cancel()
+                await asyncio.wait({telling})
+                await self._tell_pending()
+        finally:
+            await self._writer.settle()
 
     async def _handle(self, request: source_pb2.ReadRequest, group: asyncio.TaskGroup) -> None:
         match request.WhichOneof("message"):
@@ -120,10 +124,6 @@ class SourceStream:
         await self._write(
             source_pb2.ReadResponse(revoked=source_pb2.Revoked(partition=name, position=position))
         )
-
-    async def _write(self, message: source_pb2.ReadResponse) -> None:
-        async with self._write_lock:
-            await self._write_unlocked(message)
 
     async def _tell_ended(self) -> None:
         while True:

@@ -21,7 +21,7 @@ from conveyor_sdk.carrier import (
     output_paths,
     record_field,
 )
-from conveyor_sdk.carrier.frame import read_u32, varint, write_u32, write_u64
+from conveyor_sdk.carrier.columns import read_u32, varint, write_u32, write_u64
 from conveyor_sdk.wire import closed_pb2, frame_pb2, record_pb2
 
 U64 = st.integers(0, 2**64 - 1)
@@ -213,7 +213,7 @@ def test_columns_are_little_endian_and_varints_are_protobufs():
 
 def test_a_big_endian_host_swaps(monkeypatch):
     """What a big-endian host would do, seen from this one: every column is swapped twice."""
-    import conveyor_sdk.carrier.frame as module
+    import conveyor_sdk.carrier.columns as module
 
     monkeypatch.setattr(module, "_LITTLE", not module._LITTLE)
     column = module.write_u64([1, 2**40])

@@ -15,7 +15,7 @@ from conveyor_sdk.carrier import (
     split_read_response,
     split_transform_response,
 )
-from conveyor_sdk.carrier.frame import read_u32
+from conveyor_sdk.carrier.columns import read_u32
 from conveyor_sdk.wire import (
     closed_pb2,
     record_pb2,

@@ -26,17 +26,35 @@ select a contiguous part 9 µs, merge two frames 11 µs, derive a transform's ou
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from google.protobuf.message import DecodeError
 
+from conveyor_sdk.carrier.columns import Column, read_u32, read_u64, varint, write_u32, write_u64
 from conveyor_sdk.carrier.errors import MalformedFrame
 from conveyor_sdk.carrier.lineage import Origin, lineages
 from conveyor_sdk.wire import frame_pb2
+
+__all__ = [
+    "FRAME_BYTES_MAX",
+    "FRAME_BYTES_TARGET",
+    "FRAME_RECORDS_MAX",
+    "RECORD_BYTES_MAX",
+    "Column",
+    "Frame",
+    "check_frame",
+    "derive",
+    "from_records",
+    "lane_message",
+    "merge_frames",
+    "read_u32",
+    "read_u64",
+    "varint",
+    "write_u32",
+    "write_u64",
+]
 
 FRAME_RECORDS_MAX = 500
 """Records after which a frame is full."""
@@ -47,55 +65,8 @@ FRAME_BYTES_MAX = 4 * 1024 * 1024 - 64 * 1024
 RECORD_BYTES_MAX = 4 * 1024 * 1024 - 64 * 1024
 """Serialized bytes of the largest record."""
 
-_LITTLE = sys.byteorder == "little"
 _BODY_TAG = bytes([15 << 3 | 2])
 _DATA_TAG = bytes([3 << 3 | 2])
-
-Column = Sequence[int]
-"""One unsigned integer per record."""
-
-
-def read_u32(column: bytes) -> Column:
-    """Return the 32-bit integers of a little-endian column."""
-    return memoryview(column).cast("I") if _LITTLE else _swapped("I", column)
-
-
-def read_u64(column: bytes) -> Column:
-    """Return the 64-bit integers of a little-endian column."""
-    return memoryview(column).cast("Q") if _LITTLE else _swapped("Q", column)
-
-
-def write_u32(values: Iterable[int]) -> bytes:
-    """Return `values` as a little-endian column of 32 bits each."""
-    return _column("I", values)
-
-
-def write_u64(values: Iterable[int]) -> bytes:
-    """Return `values` as a little-endian column of 64 bits each."""
-    return _column("Q", values)
-
-
-def _swapped(code: str, column: bytes) -> array[int]:
-    values: array[int] = array(code, column)
-    values.byteswap()
-    return values
-
-
-def _column(code: str, values: Iterable[int]) -> bytes:
-    column: array[int] = array(code, values)
-    if not _LITTLE:
-        column.byteswap()
-    return column.tobytes()
-
-
-def varint(value: int) -> bytes:
-    """Return `value` as a protobuf varint."""
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,4 +414,5 @@ def _pick(code: str, column: bytes, indices: Sequence[int]) -> bytes:
     if not column:
         return column
     values = read_u32(column) if code == "I" else read_u64(column)
-    return _column(code, [values[i] for i in indices])
+    picked = [values[i] for i in indices]
+    return write_u32(picked) if code == "I" else write_u64(picked)

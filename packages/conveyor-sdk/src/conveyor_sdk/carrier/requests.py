@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
+from conveyor_sdk.carrier.columns import varint, write_u32
 from conveyor_sdk.carrier.errors import MalformedMessage
-from conveyor_sdk.carrier.frame import varint, write_u32
 from conveyor_sdk.wire import closed_pb2
 
 if TYPE_CHECKING:

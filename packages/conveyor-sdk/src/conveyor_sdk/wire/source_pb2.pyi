@@ -208,7 +208,9 @@ Global___SourceBatch: _TypeAlias = SourceBatch  # noqa: Y015
 
 @_typing.final
 class Oversize(_message.Message):
-    """A record above the limit, named instead of sent. It stood before records[before] (== their number: at the end); in order."""
+    """A record above the limit, named instead of sent. It stood before records[before] (== their number: at the end); in order.
+    It uses up the credit of one record and of no bytes. size is that of the serialized record, sha256 that of its payload.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
