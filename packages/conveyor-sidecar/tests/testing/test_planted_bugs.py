@@ -33,14 +33,17 @@ BUGS = {
     ),
     "repeated-frame-accepted": (
         "core/lane.py",
-        "            self.repeat = self.repeat or sequence not in self.open\n            return None\n",
+        "            self.repeat = self.repeat or sequence not in self.open\n"
+        "            return None\n",
         "            self.unsaid += 1\n            self._ended_above.add(sequence)\n"
         "            self._close_gap()\n            return None\n",
     ),
     "done-before-dead-letter-stored": (
         "core/letters.py",
         "        self._context.emit(letter)\n",
-        "        self._context.emit(letter)\n        piece.release()\n        piece.holdings = ()\n",
+        "        self._context.emit(letter)\n"
+        "        piece.release()\n"
+        "        piece.holdings = ()\n",
     ),
     "commit-ignoring-term": (
         "testing/router.py",

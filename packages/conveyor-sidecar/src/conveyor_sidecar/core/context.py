@@ -53,6 +53,7 @@ class Context:
         )
         self.stages: dict[tuple[str, str], StageCounters] = {}
         self.numbers = count(1)
+        self.lane_numbers = count(1)
         self.touched: dict[Part, None] = {}
         self.starved: dict[Part, None] = {}
         self.left_off: dict[PartitionKey, LeftOff] = {}

@@ -124,6 +124,8 @@ class Credit:
             # The floor: one frame of whatever size can start.
             more_records = max(more_records, 1 - remaining_records)
             more_bytes = max(more_bytes, 1 - remaining_bytes)
+        if remaining_records + more_records <= 0 or remaining_bytes + more_bytes <= 0:
+            return False  # one unit alone lets nothing start
         return self._raise(more_records, more_bytes)
 
     def _raise(self, more_records: int, more_bytes: int) -> bool:

@@ -81,7 +81,7 @@ class Intake:
         lane.link = link
         for receipt in lane.resume(opening.first_open_sequence):
             receipt.abandoned = True
-        self._renew(lane)
+        self._renew(lane, self._room())
         lane.unsaid = 0
         lane.repeat = False
         answer = LaneAccept(
@@ -130,10 +130,13 @@ class Intake:
 
     def settle(self) -> None:
         """Renew credit and say what is owed, or see to it that it is said in time."""
+        room = self._room()
         for lane in self._lanes.values():
             if lane.link is None:
                 continue
-            renewed = self._renew(lane)
+            promised = lane.credit.promised_records
+            renewed = self._renew(lane, room)
+            room -= lane.credit.promised_records - promised
             if not (renewed or lane.unsaid or lane.repeat):
                 continue
             if renewed or self._now(lane):
@@ -149,12 +152,15 @@ class Intake:
         if self._say is not None:
             self._say.cancel()
 
-    def _renew(self, lane: LaneConsumer) -> bool:
+    def _room(self) -> int:
+        """Records that may still be promised to all lanes together."""
+        promised = sum([lane.credit.promised_records for lane in self._lanes.values()])
+        return self._context.options.stage_records_max - self.records - promised
+
+    def _renew(self, lane: LaneConsumer, room: int) -> bool:
         context = self._context
         if context.draining:
             return False
-        room = context.options.stage_records_max - self.records
-        room -= sum([other.credit.promised_records for other in self._lanes.values()])
         waiting = lane.waiting_records, lane.waiting_bytes
         renewed = lane.credit.renew(*waiting, room, idle=not lane.open)
         if not (lane.credit.promised_records and lane.credit.promised_bytes):

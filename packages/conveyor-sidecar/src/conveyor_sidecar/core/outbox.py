@@ -111,7 +111,7 @@ class Outbox:
         self._producer = producer
         self._term = term
         self._queues: defaultdict[int, _Queue] = defaultdict(_Queue)
-        self._stable: dict[Origin, int] = {}
+        self._stable: dict[tuple[str, str, int], tuple[Origin, int]] = {}
         self._linger: Timer | None = None
 
     @property
@@ -167,10 +167,11 @@ class Outbox:
 
     def raise_stable(self, origin: Origin, below: int) -> None:
         """Have the consumers know that everything of `origin` below `below` has ended."""
-        for known in [o for o in self._stable if _same_partition(o, origin)]:
-            if known.term < origin.term:
-                del self._stable[known]
-        self._stable[origin] = below
+        place = (origin.stage, origin.partition, origin.replay_id)
+        known, mark = self._stable.get(place, (origin, -1))
+        if known.term > origin.term or (known == origin and mark >= below):
+            return
+        self._stable[place] = (origin, below)
         for lane in self.lanes.values():
             lane.stale[origin] = below
 
@@ -244,8 +245,8 @@ class Outbox:
             self._producer.pipeline, self._version, self.edge.name, self._producer, consumer
         )
         local = target.sidecar_id == self._context.options.sidecar_id
-        lane = LaneProducer(next(self._context.numbers), name, self._term, target, local)
-        lane.stale.update(self._stable)
+        lane = LaneProducer(next(self._context.lane_numbers), name, self._term, target, local)
+        lane.stale.update(self._stable.values())
         self.lanes[target.index] = lane
         self._carrier.attach(lane, self)
 
@@ -370,14 +371,6 @@ def _same_place(old: Instance, new: Instance) -> bool:
         new.sidecar_id,
         new.endpoint,
         new.boot_id,
-    )
-
-
-def _same_partition(one: Origin, other: Origin) -> bool:
-    return (one.stage, one.partition, one.replay_id) == (
-        other.stage,
-        other.partition,
-        other.replay_id,
     )
 
 

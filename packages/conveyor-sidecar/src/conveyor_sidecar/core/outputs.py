@@ -80,6 +80,7 @@ class Exits:
                     producer=self._owner.key,
                     term=self._owner.term,
                 )
+            box.edge = edge
             box.update(pipeline.instances_of(edge.consumer))
             self._boxes.append(box)
         self.consumers = frozenset(edge.consumer for edge in edges)
