@@ -32,10 +32,12 @@ from conveyor_raft import (
 )
 from conveyor_raft.core.loading import first_state
 from conveyor_raft.core.membership import Membership
+from conveyor_raft.core.messages import SnapshotMeta
 from conveyor_raft.core.output import Write
 from conveyor_raft.core.types import Member, NodeId
 from conveyor_raft.errors import Failed
 from conveyor_raft.formation import cluster_id_of
+from conveyor_raft.snapshots import MemorySnapshots
 from conveyor_raft.testing.cluster import memory_cluster, wait_for_leader
 
 pytestmark = pytest.mark.asyncio
@@ -324,6 +326,55 @@ async def test_a_lagging_follower_catches_up_by_snapshot() -> None:
         await behind.wait_applied(leader.commit_index, 10)
         assert await behind.state() == await leader.state()
         assert behind.statistics()["snapshots_installed"] >= 1
+
+
+async def test_a_snapshot_may_be_replaced_while_it_is_about_to_be_sent() -> None:
+    """The bytes are gone when they are read: the newer snapshot is sent, and nobody stops."""
+    gate = asyncio.Event()
+    reading = asyncio.Event()
+
+    class Slow(MemorySnapshots):
+        async def get(self, meta: SnapshotMeta) -> bytes:
+            reading.set()
+            await gate.wait()
+            return await super().get(meta)
+
+    class SlowStorage(MemoryLogStorage):
+        def __init__(self) -> None:
+            super().__init__()
+            self.snapshots = Slow()
+
+    network = MemoryNetwork()
+    settings = {"snapshot_interval_entries": 50, "snapshot_trailing_entries": 5}
+    addresses = {n: f"memory:{n}" for n in (1, 2, 3)}
+    nodes = [
+        RaftNode(
+            RaftConfig(node_id=n, **settings),
+            KeyValueStateMachine(),
+            addresses,
+            storage=SlowStorage(),
+            transport=MemoryTransport(network, address),
+        )
+        for n, address in addresses.items()
+    ]
+    async with nodes[0], nodes[1], nodes[2], asyncio.timeout(20):
+        leader = await wait_for_leader(nodes)
+        behind = next(node for node in nodes if node is not leader)
+        network.cut_off(behind.address)
+        for n in range(3):
+            await leader.propose_many([put(f"{n}/{m}", b"x") for m in range(50)])
+        await until_snapshot(leader, 100)
+        old = leader.status().snapshot_index
+        network.restore(behind.address)
+        await reading.wait()
+        leader = await leader_of_the_newest_term(nodes)
+        for n in range(3):
+            await leader.propose_many([put(f"{n}/{m}", b"y") for m in range(50)])
+        await until_snapshot(leader, old + 50)
+        gate.set()
+        await behind.wait_applied(leader.commit_index)
+        assert await behind.state() == await leader.state()
+        assert all(node.status().stopped_because is None for node in nodes)
 
 
 async def leader_of_the_newest_term(nodes: Sequence[RaftNode]) -> RaftNode:

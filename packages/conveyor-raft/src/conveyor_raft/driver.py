@@ -22,15 +22,15 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from conveyor_raft.applier import Applier, Work
 from conveyor_raft.config import RaftConfig
 from conveyor_raft.core.loading import LoadedState
-from conveyor_raft.core.messages import AppendEntries, InstallSnapshot, Message, SnapshotMeta
-from conveyor_raft.core.output import Output, SnapshotSend, SoftState, Write
+from conveyor_raft.core.messages import AppendEntries, Message, SnapshotMeta
+from conveyor_raft.core.output import Output, SoftState
 from conveyor_raft.core.raft_core import RaftCore
 from conveyor_raft.core.types import (
     Identity,
@@ -41,8 +41,9 @@ from conveyor_raft.core.types import (
     RaftRole,
     RefusedReason,
 )
-from conveyor_raft.errors import Busy, NotLeader, RaftError, ShuttingDown, StorageError
+from conveyor_raft.errors import Busy, NotLeader, RaftError, ShuttingDown
 from conveyor_raft.machines.base import StateMachine
+from conveyor_raft.snapshot_keeper import SnapshotKeeper
 from conveyor_raft.status import Applied, LeadershipChanged
 from conveyor_raft.storage.base import LogStorage
 from conveyor_raft.storage.lane import StorageLane
@@ -58,7 +59,6 @@ S = TypeVar("S")
 _logger = logging.getLogger(__name__)
 
 _INBOX_MAX = 16_384
-_SNAPSHOT_RETRY_SECONDS = 30.0
 
 _Waiting = tuple[bytes, ResultFuture, str | None]
 
@@ -99,8 +99,16 @@ class Driver(Generic[C, R, S]):
         self._after_write: deque[tuple[int, Message]] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._group: asyncio.TaskGroup | None = None
-        self._snapshot_after = 0.0
-        self._snapshotting = False
+        self._snapshots = SnapshotKeeper(
+            self.core,
+            self.applier,
+            storage,
+            lane=self._lane,
+            transport=transport,
+            feed=self._feed,
+            spawn=self._spawn,
+            counters=self.counters,
+        )
 
     async def run(self) -> None:
         """Drive until cancelled, or until something fails that must not."""
@@ -158,12 +166,8 @@ class Driver(Generic[C, R, S]):
         self._rouse()
 
     async def receive_snapshot(self, message: Message, data: bytes) -> None:
-        """Keep a snapshot that arrived whole, then hand over what announces it."""
-        assert isinstance(message.body, InstallSnapshot)
-        meta = message.body.meta
-        if meta.index > self.core.commit_index:
-            await self._storage.snapshots.put(meta, data)
-        self._feed(self.core.step, message)
+        """Take a snapshot of the leader."""
+        await self._snapshots.receive(message, data)
 
     def peer_changed(self, peer: NodeId, *, up: bool) -> None:
         """Note that a connection came up or went down."""
@@ -194,8 +198,9 @@ class Driver(Generic[C, R, S]):
 
     # ------------------------------------------------------------------ the loop
 
-    def _feed(self, function: Callable[..., object], *arguments: Any) -> None:
-        self._inbox.append(partial(function, *arguments) if arguments else function)
+    def _feed(self, function: Callable[[], object]) -> None:
+        """Queue an input of the core."""
+        self._inbox.append(function)
         self._rouse()
 
     def _rouse(self) -> None:
@@ -228,8 +233,7 @@ class Driver(Generic[C, R, S]):
         if self._proposals:
             self._submit()
         self._perform(core.take(write=not self._lane.busy))
-        if core.snapshot_due and not self._snapshotting:
-            self._take_snapshot()
+        self._snapshots.take_if_due()
 
     def _submit(self) -> None:
         """Hand the queued proposals to the core, in pieces of one frame each."""
@@ -281,7 +285,7 @@ class Driver(Generic[C, R, S]):
             first, last = out.apply
             self.applier.add((first, last, self.core.frames(first, last)))
         for send in out.send_snapshot:
-            self._spawn(self._send_snapshot(send))
+            self._snapshots.send(send)
         for token, outcome in out.finished:
             self._waiters.finish(token, outcome)
         if out.soft is not None:
@@ -302,7 +306,7 @@ class Driver(Generic[C, R, S]):
         after = self._after_write
         while after and after[0][0] <= write_id:
             self._send(after.popleft()[1])
-        self._feed(self._on_written, write_id)
+        self._feed(partial(self._on_written, write_id))
 
     def _on_written(self, write_id: int) -> None:
         self.core.on_written(write_id)
@@ -312,12 +316,9 @@ class Driver(Generic[C, R, S]):
     def _applied(self, work: Work) -> None:
         """The apply lane has done a piece of work."""
         if isinstance(work, SnapshotMeta):
-            self._feed(self.core.on_snapshot_installed, work)
-            self._lane.add_chore(partial(self._storage.snapshots.prune, work))
-            self.counters["snapshots_installed"] += 1
-            _logger.info("restored the snapshot at index %s from the leader", work.index)
+            self._snapshots.installed(work)
         else:
-            self._feed(self.core.on_applied, work[1])
+            self._feed(partial(self.core.on_applied, work[1]))
         self._watchers.notify(Applied(self.applier.index))
 
     def _tell(self, soft: SoftState) -> None:
@@ -332,57 +333,7 @@ class Driver(Generic[C, R, S]):
         self.counters["leadership_changes"] += 1
         self._watchers.notify(level)
 
-    # ------------------------------------------------------------------ snapshots
-
-    def _take_snapshot(self) -> None:
-        """Capture the state, if the state machine is between two entries; keep it meanwhile."""
-        index = self.core.applied_index
-        if not self.applier.idle or self.applier.index != index:
-            return
-        if time.monotonic() < self._snapshot_after:
-            return
-        self._snapshotting = True
-        meta = self.core.describe_snapshot(index)
-        self._spawn(self._keep_snapshot(meta, self.applier.state_machine.snapshot()))
-
-    async def _keep_snapshot(self, meta: SnapshotMeta, data: bytes) -> None:
-        try:
-            await self._storage.snapshots.put(meta, data)
-        except StorageError as error:
-            # The log is whole and the snapshot before it as well: nothing is lost but space.
-            _logger.error("no snapshot at index %s, trying again later: %s", meta.index, error)
-            self.counters["snapshots_failed"] += 1
-            self._snapshot_after = time.monotonic() + _SNAPSHOT_RETRY_SECONDS
-            self._snapshotting = False
-            return
-        self._lane.add_chore(partial(self._adopt_snapshot, meta))
-
-    async def _adopt_snapshot(self, meta: SnapshotMeta) -> None:
-        await self._storage.write(Write(0, None, meta, None, ()))
-        self._feed(self._on_snapshot_created, meta)
-        await self._storage.snapshots.prune(meta)
-
-    def _on_snapshot_created(self, meta: SnapshotMeta) -> None:
-        self.core.on_snapshot_created(meta)
-        self.counters["snapshots_created"] += 1
-        self._snapshotting = False
-
-    async def _send_snapshot(self, send: SnapshotSend) -> None:
-        delivered = False
-        meta = self.core.snapshot or send.meta
-        body = send.message.body
-        assert isinstance(body, InstallSnapshot)
-        try:
-            data = await self._storage.snapshots.get(meta)
-            message = send.message._replace(body=body._replace(meta=meta))
-            await self._transport.send_snapshot(message, data)
-            delivered = True
-        except OSError as error:
-            _logger.warning("the snapshot did not reach node %s: %s", send.peer, error)
-        sent = partial(self.core.on_snapshot_sent, send.peer, send.session, delivered=delivered)
-        self._feed(sent)
-
-    def _spawn(self, coroutine: Any) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         assert self._group is not None
         self._group.create_task(coroutine)
 

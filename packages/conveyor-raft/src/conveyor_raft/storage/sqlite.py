@@ -196,7 +196,7 @@ class SQLiteLogStorage:
 
     async def _connect(self) -> aiosqlite.Connection:
         path = self.directory / "raft.db"
-        database = await aiosqlite.connect(path, isolation_level=None)
+        database = await aiosqlite.connect(path, isolation_level=None, timeout=1.0)
         self._database = database
         for name, value, _ in _PRAGMAS:
             await database.execute(f"PRAGMA {name} = {value}")
