@@ -155,7 +155,8 @@ class FakeRouter(
         while True:
             if self.revision != seen:
                 seen = self.revision
-                known = request.sidecar_id in self.sidecars
+                present = self.sidecars.get(request.sidecar_id)
+                known = present is not None and present.boot_id == request.boot_id
                 update = sidecar_pb2.TableUpdate(revision=seen, registered=known)
                 if known:
                     update.table.CopyFrom(self.table(request.sidecar_id))

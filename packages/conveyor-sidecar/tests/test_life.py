@@ -214,6 +214,30 @@ async def test_two_sidecars_that_see_one_service(router, sidecar, caplog) -> Non
 
 
 @pytest.mark.asyncio
+async def test_a_forgotten_sidecar_registers_again(router, sidecar) -> None:
+    """A router that lost its memory has the whole registration back at once."""
+    async with Server([work]) as server:
+        await sidecar("a", server.port)
+        await router.until(lambda: "a" in router.sidecars)
+        before = router.sidecars.pop("a")
+        await router.changed()
+        await router.until(lambda: "a" in router.sidecars)
+        assert router.sidecars["a"].boot_id == before.boot_id
+        assert [s.description.name for s in router.sidecars["a"].services] == ["work"]
+
+
+@pytest.mark.asyncio
+async def test_two_sidecars_with_one_id_are_named(router, sidecar, tmp_path, caplog) -> None:
+    """Each evicts the other; the log says why, and what to do."""
+    await sidecar("a", 1)
+    await router.until(lambda: "a" in router.sidecars)
+    await sidecar("a", 1, CONVEYOR_DATA_DIR=str(tmp_path / "elsewhere"))
+    await router.until(
+        lambda: any("give each sidecar its own SIDECAR_ID" in line for line in caplog.messages)
+    )
+
+
+@pytest.mark.asyncio
 async def test_conditions_and_keys_route_records(router, sidecar) -> None:
     """Two sinks behind predicates on headers each get their own records, by key in order."""
     even, odd = [], []

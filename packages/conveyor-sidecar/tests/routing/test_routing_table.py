@@ -150,4 +150,6 @@ def test_a_swap_is_one_step() -> None:
     new = translate(table())
     assert holder.swap(new) is before
     assert holder.routes is new
+    assert holder.endpoints("default/p", "work") == ("127.0.0.1:1",)
+    assert holder.endpoints("default/other", "work") == ()
     assert not before.services

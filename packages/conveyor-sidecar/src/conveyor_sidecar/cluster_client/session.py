@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
 from conveyor_grpc.clients import SidecarClient
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _RETRY_MIN_S, _RETRY_MAX_S = 0.2, 3.0
 _REGISTRATION_PAUSE_S = 0.2
+_FORGOTTEN_MAX, _FORGOTTEN_S = 5, 60.0
 _EXTRA_HEARTBEAT_S = (0.05, 0.25)
 
 
@@ -64,6 +66,7 @@ class ClusterSession:
         self._rewatch = asyncio.Event()
         self._counters_wanted = asyncio.Event()
         self._forget = False
+        self._forgotten_s: deque[float] = deque(maxlen=_FORGOTTEN_MAX)
         self._troubles: dict[str, str] = {}
         self.assignments = Assignments(identity.sidecar_id, identity.boot_id)
 
@@ -179,11 +182,25 @@ class ClusterSession:
                     self.heartbeat_soon()
                 case Register(reason):
                     logger.info("registering again: %s", reason)
+                    self._note_forgotten()
                     self._wanted.set()
                 case Rewatch(reason, forget):
                     logger.info("watching the table anew: %s", reason)
                     self._forget = self._forget or forget
                     self._rewatch.set()
+
+    def _note_forgotten(self) -> None:
+        """Being forgotten over and over means that somebody else registers under our id."""
+        now = asyncio.get_running_loop().time()
+        self._forgotten_s.append(now)
+        if len(self._forgotten_s) == _FORGOTTEN_MAX and now - self._forgotten_s[0] < _FORGOTTEN_S:
+            self._forgotten_s.clear()
+            logger.warning(
+                "the routers forgot sidecar %s %d times within a minute: another process seems to "
+                "use the same id; give each sidecar its own SIDECAR_ID",
+                self._identity.sidecar_id,
+                _FORGOTTEN_MAX,
+            )
 
     def _trouble(self, what: str, error: Exception) -> None:
         if what not in self._troubles:

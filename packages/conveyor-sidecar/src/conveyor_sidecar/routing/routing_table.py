@@ -87,10 +87,15 @@ class Routes:
 
 
 class RoutingTable:
-    """The routes in force."""
+    """Maps pipeline stages to endpoints: the routes in force."""
 
     def __init__(self) -> None:
         self.routes = Routes()
+
+    def endpoints(self, pipeline: str, stage: str) -> tuple[str, ...]:
+        """Where a stage's instances take records, by instance; empty if it is not known here."""
+        found = self.routes.table.pipelines.get(pipeline)
+        return tuple(item.endpoint for item in found.instances_of(stage)) if found else ()
 
     def swap(self, new: Routes) -> Routes:
         """Put a new table in force; returns the old one."""
