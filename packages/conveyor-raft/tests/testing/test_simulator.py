@@ -24,17 +24,18 @@ def test_every_rule_holds_under_faults(first):
 
 def test_the_faults_really_happen():
     """A green run without crashes, conflicts and snapshots would prove nothing."""
-    total: dict[str, int] = {}
-    for seed in range(24):
-        for name, count in run_seed(seed, events=1_500).counts.items():
-            total[name] = total.get(name, 0) + count
-    for name in (
+    missing = {
         *("crashes", "lost_writes", "disk_errors", "pauses", "partitions", "cut"),
         *("dropped", "duplicated", "ghosts", "snapshots_built", "snapshots_accepted"),
         *("applied", "unknown", "refused", "core_truncations", "core_conflicts"),
         *("core_snapshots_sent", "core_pauses", "core_stale"),
-    ):
-        assert total.get(name, 0) > 0, name
+    }
+    for seed in range(100):
+        counts = run_seed(seed, events=1_500).counts
+        missing -= {name for name, count in counts.items() if count}
+        if not missing:
+            break
+    assert missing == set()
 
 
 def test_a_seed_is_a_run_under_any_hash_seed():
@@ -71,7 +72,7 @@ def test_the_command_reports_and_replays(capsys, monkeypatch):
     replay = re.search(r"replay: python -m conveyor_raft.testing.simulator (.*)", out)
     with pytest.raises((Violated, InvariantViolation)):
         main(replay[1].split())
-    assert "AppendEntries in term" in capsys.readouterr().out
+    assert re.search(r"^ +\d+ ms  node \d  deliver  \d->\d ", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_budget_ends_the_run(capsys):

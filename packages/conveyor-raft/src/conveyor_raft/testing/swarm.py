@@ -22,7 +22,7 @@ class Knobs:
 
     `*_every_ms` are mean times between faults. `clock_permille` is each node's clock rate.
     `batching` lets several inputs share one `take`; `pipelined_writes` allows several writes on
-    their way to one disk.
+    their way to one disk; the disk of `slow_node` takes up to `slow_disk_ms` longer.
     """
 
     nodes: int = 3
@@ -40,6 +40,8 @@ class Knobs:
     pause_every_ms: int = 0
     pause_ms: int = 0
     disk_ms: int = 1
+    slow_node: int = 0
+    slow_disk_ms: int = 0
     apply_ms: int = 0
     clock_permille: tuple[int, ...] = ()
     wall_jumps: bool = False
@@ -62,6 +64,7 @@ class Knobs:
             disk_error_every_ms=0,
             pause_every_ms=0,
             disk_ms=2,
+            slow_disk_ms=0,
             apply_ms=1,
         )
 
@@ -95,6 +98,8 @@ def draw_knobs(rng: random.Random) -> Knobs:
         pause_every_ms=swarm((1_000, 4_000), 0),
         pause_ms=rng.choice((100, 400, 2_000)),
         disk_ms=rng.choice((1, 2, 10, 50, 300)),
+        slow_node=rng.randint(1, nodes),
+        slow_disk_ms=swarm((100, 1_000), 0),
         apply_ms=rng.choice((0, 5, 50)),
         clock_permille=tuple(rng.randint(1000 - spread, 1000 + spread) for _ in range(nodes)),
         wall_jumps=swarm((True,), False),

@@ -162,7 +162,7 @@ class World:
         if out.write is not None:
             self.invariants.on_write(node, out.write)
             if was_idle:
-                self.at_node(self._disk_ms(), self._write_is_durable, node, None)
+                self.at_node(self._disk_ms(node), self._write_is_durable, node, None)
         if out.messages:
             self._send(node, out.messages)
         if out.apply is not None or out.install is not None:
@@ -199,8 +199,10 @@ class World:
             self._timer_at[node.node_id] = at
             self.at_node(at - self.now, self._timer, node, at)
 
-    def _disk_ms(self) -> int:
-        return 1 + int(self.rng.random() * self.knobs.disk_ms)
+    def _disk_ms(self, node: SimulatedNode) -> int:
+        knobs = self.knobs
+        longest = knobs.disk_ms + (knobs.slow_disk_ms if node.node_id == knobs.slow_node else 0)
+        return 1 + int(self.rng.random() * longest)
 
     def _send_snapshot(self, node: SimulatedNode, send: SnapshotSend) -> None:
         stored = node.disk.snapshot
@@ -248,7 +250,7 @@ class World:
         node.core.tick(self.local(node))
         self._send(node, node.complete_write())
         if node.disk.pending:
-            self.at_node(self._disk_ms(), self._write_is_durable, node, None)
+            self.at_node(self._disk_ms(node), self._write_is_durable, node, None)
         return self.after_input(node)
 
     def _apply(self, node: SimulatedNode, _: None) -> bool:
@@ -258,7 +260,7 @@ class World:
             self.invariants.on_applied(node, frames)
         if node.core.snapshot_due:
             self.counts["snapshots_built"] += 1
-            self.at_node(self._disk_ms(), self._snapshot_stored, node, node.capture_snapshot())
+            self.at_node(self._disk_ms(node), self._snapshot_stored, node, node.capture_snapshot())
         return self.after_input(node)
 
     def _take(self, node: SimulatedNode, _: None) -> bool:
