@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from conveyor_cli.processes import LocalCluster, LocalProcess, program, wait_until
 from conveyor_grpc.channel import LeaderChannel
@@ -91,7 +89,10 @@ class Deployment:
         return {service.service_id for service in await self.registry.list_services()}
 
     async def conveyor(self, *arguments: str, expect: int = 0) -> str:
-        """Run the `conveyor` command as a person would; return its standard output."""
+        """Run the `conveyor` command as a person would; return what it printed.
+
+        What it says on standard error (warnings, refusals) comes after that on standard output.
+        """
         command = [program("conveyor"), "--endpoint", self.cluster.endpoints, *arguments]
         done = await asyncio.create_subprocess_exec(
             *command,
@@ -103,17 +104,13 @@ class Deployment:
         async with asyncio.timeout(60):
             output, errors = await done.communicate()
         assert done.returncode == expect, f"{command}\n{output.decode()}\n{errors.decode()}"
-        return output.decode()
+        return output.decode() + errors.decode()
 
-    async def conveyor_json(self, *arguments: str) -> Any:
-        """Run the `conveyor` command with `-o json` and return what it printed."""
-        return json.loads(await self.conveyor(*arguments, "-o", "json"))
-
-    async def apply(self, text: str) -> None:
-        """Apply manifests given as text."""
+    async def apply(self, text: str, expect: int = 0) -> str:
+        """Apply manifests given as text; return what the command said."""
         path = self.cluster.directory / "manifest.yaml"
         path.write_text(text)
-        await self.conveyor("apply", "-f", str(path))
+        return await self.conveyor("apply", "-f", str(path), expect=expect)
 
     async def phase(self, pipeline: str) -> str:
         """Return a pipeline's phase, empty while the leader does not answer."""
