@@ -45,6 +45,8 @@ def outputs_problem(
     parents = outputs.parents
     if len(parents) != made:
         return f"the answer has {made} records and {len(parents)} parents; it must be one for each"
+    if len(outputs.key_hashes) not in (0, 8 * made):
+        return f"the answer has {made} records and {len(outputs.key_hashes) // 8} key hashes"
     if made and max(parents) >= count:
         return (
             f"an output names record {max(parents)} as its parent; "

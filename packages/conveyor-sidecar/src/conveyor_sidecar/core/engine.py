@@ -40,7 +40,7 @@ from conveyor_sidecar.core.reader import Reader
 from conveyor_sidecar.core.reception import Reception
 from conveyor_sidecar.core.routes import Instance, InstanceKey, Pipeline, StageKind, Table
 from conveyor_sidecar.core.runner import Runner
-from conveyor_sidecar.core.statistics import EngineStatistics, LaneStatistics
+from conveyor_sidecar.core.statistics import EngineStatistics
 
 _Handler = Callable[["Engine", Any], None]
 
@@ -89,20 +89,6 @@ class Engine:
     def statistics(self) -> EngineStatistics:
         """Return the counters and the present of everything."""
         budget = self._context.budget
-        lanes = [
-            LaneStatistics(
-                lane.name.pipeline,
-                lane.name.edge,
-                lane.name.producer.number,
-                lane.name.consumer.number,
-                lane.target.sidecar_id,
-                lane.ready,
-                lane.ready and not lane.may_send,
-                len(lane.retained),
-                lane.outstanding_bytes,
-            )
-            for lane in self._links.all_lanes()
-        ]
         return EngineStatistics(
             table_revision=self.table.revision,
             records=budget.records,
@@ -113,7 +99,7 @@ class Engine:
             waiting_records=sum([runner.calls.records for runner in self._runners.values()]),
             uncommitted=self._commits.uncommitted,
             dead_letters_pending=len(self._letters),
-            lanes=lanes,
+            lanes=self._links.statistics(),
             stages=dict(self._context.stages),
         )
 

@@ -25,6 +25,7 @@ from conveyor_sidecar.core.messages import (
 from conveyor_sidecar.core.outbox import Outbox
 from conveyor_sidecar.core.retry import backoff_ms
 from conveyor_sidecar.core.routes import RetryPolicy
+from conveyor_sidecar.core.statistics import LaneStatistics
 from conveyor_sidecar.core.timers import Timer
 
 IDLE_CLOSE_MS = 10_000
@@ -100,9 +101,23 @@ class Links:
         assert link is not None
         return link
 
-    def all_lanes(self) -> list[LaneProducer]:
+    def statistics(self) -> list[LaneStatistics]:
         """Every lane that this sidecar produces on."""
-        return [lane for peer in self._peers.values() for lane, _ in peer.lanes.values()]
+        lanes = [lane for peer in self._peers.values() for lane, _ in peer.lanes.values()]
+        return [
+            LaneStatistics(
+                lane.name.pipeline,
+                lane.name.edge,
+                lane.name.producer.number,
+                lane.name.consumer.number,
+                lane.target.sidecar_id,
+                lane.ready,
+                lane.ready and not lane.may_send,
+                len(lane.retained),
+                lane.outstanding_bytes,
+            )
+            for lane in lanes
+        ]
 
     def rehello(self) -> None:
         """Ask again for lanes that were not accepted: the table has changed."""

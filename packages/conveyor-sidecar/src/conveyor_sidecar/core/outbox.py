@@ -12,12 +12,10 @@ queue, with the same lineage. On a keyed edge only the table moves keys.
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from conveyor_sdk.carrier.frame import Frame
 from conveyor_sdk.carrier.lineage import Origin
 from conveyor_sidecar.core.context import Context, Part
 from conveyor_sidecar.core.delivery import Piece, merge_pieces
@@ -25,6 +23,7 @@ from conveyor_sidecar.core.lane import LaneName, LaneProducer
 from conveyor_sidecar.core.messages import Done, StableMark
 from conveyor_sidecar.core.routes import Edge, Instance, InstanceKey
 from conveyor_sidecar.core.timers import Timer
+from conveyor_sidecar.core.waiting import WaitingLine
 
 KEY_GROUPS = 256
 """Into how many groups keys fall; a group goes to one instance."""
@@ -46,36 +45,6 @@ class LaneCarrier(Protocol):
     def link_of(self, lane: LaneProducer) -> str:
         """The link that an accepted lane is on."""
         ...
-
-
-class _Queue:
-    """Pieces that wait, their totals, and since when the first of them waits."""
-
-    __slots__ = ("bytes", "pieces", "records", "since_ms")
-
-    def __init__(self) -> None:
-        self.pieces: deque[Piece] = deque()
-        self.records = 0
-        self.bytes = 0
-        self.since_ms = 0
-
-    def append(self, piece: Piece, now_ms: int) -> None:
-        if not self.pieces:
-            self.since_ms = now_ms
-        self.pieces.append(piece)
-        self.records += piece.frame.count
-        self.bytes += len(piece.frame.body)
-
-    def append_left(self, piece: Piece) -> None:
-        self.pieces.appendleft(piece)
-        self.records += piece.frame.count
-        self.bytes += len(piece.frame.body)
-
-    def pop(self) -> Piece:
-        piece = self.pieces.popleft()
-        self.records -= piece.frame.count
-        self.bytes -= len(piece.frame.body)
-        return piece
 
 
 class Outbox:
@@ -110,7 +79,7 @@ class Outbox:
         self._version = version
         self._producer = producer
         self._term = term
-        self._queues: defaultdict[int, _Queue] = defaultdict(_Queue)
+        self._queues: defaultdict[int, WaitingLine] = defaultdict(WaitingLine)
         self._stable: dict[tuple[str, str, int], tuple[Origin, int]] = {}
         self._linger: Timer | None = None
 
@@ -308,7 +277,7 @@ class Outbox:
                 best = lane
         return best
 
-    def _full_or_due(self, queue: _Queue, lane: LaneProducer) -> bool:
+    def _full_or_due(self, queue: WaitingLine, lane: LaneProducer) -> bool:
         options = self._context.options
         if (
             not lane.retained
@@ -327,7 +296,7 @@ class Outbox:
         self._linger = None
         self._context.touch(self._owner)
 
-    def _send(self, lane: LaneProducer, queue: _Queue) -> None:
+    def _send(self, lane: LaneProducer, queue: WaitingLine) -> None:
         options = self._context.options
         pieces: list[Piece] = []
         records = size = 0
@@ -372,38 +341,3 @@ def _same_place(old: Instance, new: Instance) -> bool:
         new.endpoint,
         new.boot_id,
     )
-
-
-def select_for_edges(
-    frame: Frame, routes: Sequence[str], edges: Sequence[Edge]
-) -> list[tuple[int, Sequence[int] | None]]:
-    """Say which records of a frame each edge takes.
-
-    Args:
-        frame: The records.
-        routes: Empty, or for each record the stage it is meant for ("" for every edge that takes
-            it).
-        edges: The out-edges.
-
-    Returns:
-        For each edge that takes any its place in `edges` and the records' places, None for all.
-    """
-    taken: list[tuple[int, Sequence[int] | None]] = []
-    for number, edge in enumerate(edges):
-        condition: Callable[[Frame], Sequence[int]] | None = edge.condition
-        if condition is None and not routes:
-            taken.append((number, None))
-            continue
-        places: Sequence[int] = range(frame.count) if condition is None else condition(frame)
-        if routes:
-            places = [place for place in places if routes[place] in ("", edge.consumer)]
-        if len(places) == frame.count:
-            taken.append((number, None))
-        elif places:
-            taken.append((number, places))
-    return taken
-
-
-def with_key_hashes(frame: Frame, column: bytes) -> Frame:
-    """Return the frame with a ready column of key hashes, if there is one."""
-    return replace(frame, key_hashes_column=column) if column else frame

@@ -7,6 +7,7 @@ made them. Records that no edge takes have ended, and are counted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -16,8 +17,8 @@ from conveyor_sidecar.core.context import Context
 from conveyor_sidecar.core.delivery import Piece
 from conveyor_sidecar.core.events import Failure, FailureKind, Outputs
 from conveyor_sidecar.core.letters import DeadLetters
-from conveyor_sidecar.core.outbox import LaneCarrier, Outbox, select_for_edges, with_key_hashes
-from conveyor_sidecar.core.routes import InstanceKey, Pipeline
+from conveyor_sidecar.core.outbox import LaneCarrier, Outbox
+from conveyor_sidecar.core.routes import Edge, InstanceKey, Pipeline
 
 
 class ExitOwner(Protocol):
@@ -137,3 +138,38 @@ class Exits:
             ]
         )
         self._letters.bury(self._owner, piece.fork(frame, piece.attempt), failures)
+
+
+def select_for_edges(
+    frame: Frame, routes: Sequence[str], edges: Sequence[Edge]
+) -> list[tuple[int, Sequence[int] | None]]:
+    """Say which records of a frame each edge takes.
+
+    Args:
+        frame: The records.
+        routes: Empty, or for each record the stage it is meant for ("" for every edge that takes
+            it).
+        edges: The out-edges.
+
+    Returns:
+        For each edge that takes any its place in `edges` and the records' places, None for all.
+    """
+    taken: list[tuple[int, Sequence[int] | None]] = []
+    for number, edge in enumerate(edges):
+        condition = edge.condition
+        if condition is None and not routes:
+            taken.append((number, None))
+            continue
+        places: Sequence[int] = range(frame.count) if condition is None else condition(frame)
+        if routes:
+            places = [place for place in places if routes[place] in ("", edge.consumer)]
+        if len(places) == frame.count:
+            taken.append((number, None))
+        elif places:
+            taken.append((number, places))
+    return taken
+
+
+def with_key_hashes(frame: Frame, column: bytes) -> Frame:
+    """Return the frame with a ready column of key hashes, if there is one."""
+    return replace(frame, key_hashes_column=column) if column else frame

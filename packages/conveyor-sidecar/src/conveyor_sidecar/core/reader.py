@@ -10,11 +10,7 @@ Named records (above the limit) are dead letters that take an ordinal like any o
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Sequence
-
-from conveyor_sdk.carrier.errors import MalformedFrame
-from conveyor_sdk.carrier.frame import from_records, read_u64
+from conveyor_sidecar.core.batches import BatchRefused, number_batch
 from conveyor_sidecar.core.commits import Commits
 from conveyor_sidecar.core.context import Context
 from conveyor_sidecar.core.credit import Credit
@@ -30,14 +26,13 @@ from conveyor_sidecar.core.effects import (
     RevokePartition,
 )
 from conveyor_sidecar.core.events import (
-    Failure,
     FailureKind,
     ServiceUp,
     SourceBatchRead,
     SourcePartitionFailed,
 )
 from conveyor_sidecar.core.letters import DeadLetters
-from conveyor_sidecar.core.outbox import LaneCarrier, with_key_hashes
+from conveyor_sidecar.core.outbox import LaneCarrier
 from conveyor_sidecar.core.outputs import Exits
 from conveyor_sidecar.core.positions import Partition, PartitionState, Reading
 from conveyor_sidecar.core.retry import backoff_ms
@@ -50,9 +45,6 @@ from conveyor_sidecar.core.routes import (
     Stage,
 )
 from conveyor_sidecar.core.timers import Timer
-
-POSITION_BYTES_MAX = 1024
-"""Longest position that a source may give."""
 
 
 class Reader:
@@ -273,57 +265,25 @@ class Reader:
 
     def _take(self, partition: Partition, event: SourceBatchRead, count: int) -> str:
         """Take a batch into custody; say what is wrong with it, if anything."""
-        if not 0 < len(event.position) <= POSITION_BYTES_MAX:
-            return (
-                f"a position has {len(event.position)} bytes; "
-                f"it must have 1 to {POSITION_BYTES_MAX}"
-            )
-        if any(not 0 <= named.before <= count for named in event.oversize):
-            return "a named record stands outside of its batch"
-        if partition.stable_offsets:
-            offsets: Sequence[int] = read_u64(event.offsets) if event.offsets else ()
-            named_offsets: Sequence[int] = event.oversize_offsets
-            problem = _order_problem(partition, event, offsets, count)
-            if problem:
-                return problem
-            end = max([*offsets[-1:], *named_offsets[-1:], partition.next_ordinal - 1]) + 1
-        else:
-            offsets, named_offsets, end = _number(partition.next_ordinal, count, event)
         try:
-            frame = from_records(
-                event.body,
-                event.lengths,
-                partition.origin,
-                offsets,
-                traceparent=event.traceparent,
+            batch = number_batch(
+                event, partition.origin, partition.next_ordinal, partition.stable_offsets
             )
-        except MalformedFrame as error:
-            return str(error)
+        except BatchRefused as refused:
+            return str(refused)
         self._failures = 0
         total = count + len(event.oversize)
-        reading = partition.read(total, len(event.body), end, event.position)
+        reading = partition.read(total, len(event.body), batch.end, event.position)
         self._context.budget.records += total
         self._counters.read += total
-        piece = Piece(frame, (reading,))
-        self._bury_named(piece, partition, event, named_offsets)
+        piece = Piece(batch.frame, (reading,))
+        for named, failure in batch.named:
+            nothing = piece.fork(batch.frame.select([]))
+            self._letters.bury(self, nothing, (failure,), named)
         if count:
-            self.exits.spread(piece, with_key_hashes(frame, event.key_hashes), [])
+            self.exits.spread(piece, batch.frame, [])
         piece.release()
         return ""
-
-    def _bury_named(
-        self,
-        piece: Piece,
-        partition: Partition,
-        event: SourceBatchRead,
-        offsets: Sequence[int],
-    ) -> None:
-        for named, offset in zip(event.oversize, offsets, strict=True):
-            reason = f"record {offset} of partition {partition.key.partition!r} has {named.size} "
-            reason += "bytes, which is above the limit; its source named it instead of sending it"
-            failure = Failure(0, FailureKind.REJECT, reason)
-            tomb = from_records(b"", b"", partition.origin, ())
-            self._letters.bury(self, piece.fork(tomb), (failure,), named)
 
     def _reading_ended(self, partition: Partition, reading: Reading, passed: int) -> None:
         if partition.dropped:
@@ -417,49 +377,3 @@ class Reader:
     def _reopen_now(self) -> None:
         self._reopen = None
         self._context.touch(self)
-
-
-def _number(
-    first: int, count: int, event: SourceBatchRead
-) -> tuple[Sequence[int], Sequence[int], int]:
-    """Give ordinals to a batch: to its records, to its named records, and the next one."""
-    if not event.oversize:
-        return range(first, first + count), (), first + count
-    offsets = array("Q")
-    named: list[int] = []
-    ordinal = first
-    waiting = list(reversed(event.oversize))
-    for place in range(count + 1):
-        while waiting and waiting[-1].before <= place:
-            waiting.pop()
-            named.append(ordinal)
-            ordinal += 1
-        if place < count:
-            offsets.append(ordinal)
-            ordinal += 1
-    return offsets, named, ordinal
-
-
-def _order_problem(
-    partition: Partition, event: SourceBatchRead, offsets: Sequence[int], count: int
-) -> str:
-    """Say what is wrong with the offsets that a source promised to be stable."""
-    if len(offsets) != count or len(event.oversize_offsets) != len(event.oversize):
-        return (
-            f"{count} records came with {len(offsets)} offsets, and {len(event.oversize)} named "
-            f"ones with {len(event.oversize_offsets)}; it declares stable offsets, one for each"
-        )
-    together = list(offsets)
-    for named, offset in zip(
-        reversed(event.oversize), reversed(event.oversize_offsets), strict=True
-    ):
-        together.insert(named.before, offset)
-    last = partition.next_ordinal - 1
-    for offset in together:
-        if offset <= last:
-            return (
-                f"offset {offset} came after {last}; it declares stable offsets, "
-                "which only grow in a partition, on every replay"
-            )
-        last = offset
-    return ""

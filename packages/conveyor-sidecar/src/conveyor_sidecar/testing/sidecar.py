@@ -167,14 +167,16 @@ class SimSidecar:
             return
         now = self.engine.statistics()
         scenario = self._scenario
-        # One frame for every lane, what outputs are larger than inputs, and what is under way.
-        instances = sum(scenario.parallelism.values())
-        spare = instances * instances * (scenario.frame_records + 5)
-        if now.records > 4 * scenario.stage_records + spare:
-            raise Broken(f"{self.name} holds {now.records} records, far above its bound")
-        spare = instances * instances * (FRAME_BYTES + LARGE_BYTES) + 8_000
-        if now.bytes > 2 * scenario.retained_bytes + spare:
-            raise Broken(f"{self.name} holds {now.bytes} bytes, far above its bound")
+        # Beyond the bound: a frame for every lane, a batch for every source, larger outputs.
+        edges = [(stage.name, to) for stage in scenario.stages.values() for to in stage.targets]
+        runs = scenario.parallelism
+        lanes = sum(runs[of] * runs[to] for of, to in edges) + runs["reader"]
+        records = now.records + now.promised_records
+        if records > 4 * scenario.stage_records + lanes * (scenario.frame_records + 5):
+            raise Broken(f"{self.name} holds or promised {records} records, above its bound")
+        size = now.bytes + now.promised_bytes
+        if size > 2 * scenario.retained_bytes + lanes * (FRAME_BYTES + 2 * LARGE_BYTES):
+            raise Broken(f"{self.name} holds or promised {size} bytes, above its bound")
         if min(now.records, now.bytes, now.promised_records, now.promised_bytes) < 0:
             raise Broken(f"{self.name} has a negative account: {now}")
 
