@@ -116,6 +116,7 @@ async def test_compaction_forgets_only_what_it_may(
     meta = meta_at(4, 1, membership)
     await storage.snapshots.put(meta, b"state")
     await storage.write(append(snapshot=meta))
+    await reopened(storage)
     await storage.compact(LogIndex(3))
     stored = await reopened(storage)
     assert stored.loaded.snapshot == meta

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from conveyor_raft.core.messages import SnapshotMeta
 from conveyor_raft.core.output import Write
 from conveyor_raft.core.types import HardState, LogIndex, NodeId, Term
 from conveyor_raft.errors import Corrupt, Failed, Locked
+from conveyor_raft.storage import database
 from conveyor_raft.storage.sqlite import SQLiteLogStorage
 
 pytestmark = pytest.mark.asyncio
@@ -38,9 +40,9 @@ async def reopen_error(directory: Path) -> str:
 
 
 def change(directory: Path, statement: str, *values: object) -> None:
-    with sqlite3.connect(directory / "raft.db") as database:
-        database.execute(statement, values)
-    database.close()
+    with sqlite3.connect(directory / "raft.db") as connection:
+        connection.execute(statement, values)
+    connection.close()
 
 
 async def test_the_promised_pragmas_are_in_force(tmp_path: Path, frame: MakeFrame) -> None:
@@ -65,11 +67,9 @@ async def test_a_weaker_database_is_refused(
     """If SQLite does not accept the durable setting, the node does not start."""
     weaker = [
         (name, "NORMAL" if name == "synchronous" else value, expected)
-        for name, value, expected in __import__(
-            "conveyor_raft.storage.sqlite", fromlist=["_PRAGMAS"]
-        )._PRAGMAS
+        for name, value, expected in database._PRAGMAS
     ]
-    monkeypatch.setattr("conveyor_raft.storage.sqlite._PRAGMAS", weaker)
+    monkeypatch.setattr("conveyor_raft.storage.database._PRAGMAS", weaker)
     with pytest.raises(Failed, match="synchronous=1"):
         await SQLiteLogStorage(tmp_path).open(1)
 
@@ -268,3 +268,32 @@ async def test_the_write_ahead_log_is_emptied_when_idle(tmp_path: Path, frame: M
         await storage.write(Write(index, None, None, None, (frame(index, text="x" * 40_000),)))
     assert wal.stat().st_size == grown
     await storage.close()
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_an_interrupted_write_is_whole_or_absent(
+    tmp_path: Path, frame: MakeFrame, after: int
+) -> None:
+    """The caller gives up at some await; nothing follows, and the next start finds a good log."""
+    storage = SQLiteLogStorage(tmp_path)
+    await storage.open(1)
+    await storage.write(Write(1, HardState(Term(1), None), None, None, (frame(1, 4),)))
+    write = Write(2, HardState(Term(2), None), None, LogIndex(3), (frame(3, 2, term=2),))
+    task = asyncio.create_task(storage.write(write))
+    for _ in range(after):
+        await asyncio.sleep(0.0002)
+    task.cancel()
+    await asyncio.wait([task])
+    if task.cancelled() and after:
+        with pytest.raises(Failed):
+            await storage.write(Write(3, None, None, None, (frame(5, term=2),)))
+    await storage.close()
+    again = SQLiteLogStorage(tmp_path)
+    loaded = (await again.open(1)).loaded
+    await again.close()
+    assert [entry.term for one in loaded.frames for entry in one.entries()] in (
+        [1, 1, 1, 1],
+        [1, 1, 2, 2],
+    )
+    assert loaded.hard_state.term in {1, 2}
+    assert loaded.hard_state.term >= loaded.frames[-1].term

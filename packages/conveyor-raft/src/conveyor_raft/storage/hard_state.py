@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,8 @@ class HardStateFiles:
         self._directory = directory
         self._generation = 0
         self._handles: list[int] = []
+        # A store whose caller gave up goes on in its thread; nobody may close the file under it.
+        self._busy = threading.Lock()
 
     def load(self) -> HardRecord | None:
         """Return the newest readable record, or None when there are no files yet.
@@ -115,18 +118,22 @@ class HardStateFiles:
         Raises:
             Failed: the disk refused; what the slot holds now is unknown, and the node must stop.
         """
-        self._generation += 1
-        handle = self._handles[self._generation % 2]
-        try:
-            os.pwrite(handle, _pack(self._generation, record), 0)
-            _flush(handle)
-        except OSError as error:
-            raise Failed(f"cannot write the vote to {self._directory}: {error}") from error
+        with self._busy:
+            if not self._handles:
+                raise Failed(f"the vote files of {self._directory} are closed")
+            self._generation += 1
+            handle = self._handles[self._generation % 2]
+            try:
+                os.pwrite(handle, _pack(self._generation, record), 0)
+                _flush(handle)
+            except OSError as error:
+                raise Failed(f"cannot write the vote to {self._directory}: {error}") from error
 
     def close(self) -> None:
-        """Close the files."""
-        while self._handles:
-            os.close(self._handles.pop())
+        """Close the files, after a store that is under way."""
+        with self._busy:
+            while self._handles:
+                os.close(self._handles.pop())
 
     def _open(self) -> None:
         for path in self._paths:

@@ -29,7 +29,8 @@ import asyncio
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,7 @@ from conveyor_raft.core.types import ClusterId, HardState, Incarnation, LogIndex
 from conveyor_raft.errors import Corrupt, Failed, Locked, StorageError, WrongIdentity
 from conveyor_raft.snapshots import SnapshotFiles, decode_meta, encode_meta
 from conveyor_raft.storage.base import Stored
+from conveyor_raft.storage.database import connect
 from conveyor_raft.storage.directory import DirectoryLock, make_directory
 from conveyor_raft.storage.hard_state import HardRecord, HardStateFiles
 from conveyor_raft.storage.memory import covers, keep_before
@@ -52,27 +54,6 @@ _SCHEMA_VERSION = 1
 _WAL_BYTES_MAX = 64 * 1024 * 1024
 _WAL_BYTES_IDLE = 1024 * 1024
 _SEAL_INTERVAL_SECONDS = 1.0
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS identity (
-  one INTEGER PRIMARY KEY CHECK (one = 1),
-  schema_version INTEGER NOT NULL, node_id INTEGER NOT NULL, incarnation BLOB NOT NULL,
-  cluster_id BLOB, snapshot BLOB);
-CREATE TABLE IF NOT EXISTS log (
-  first INTEGER PRIMARY KEY, last INTEGER NOT NULL,
-  before INTEGER NOT NULL, chain INTEGER NOT NULL, frames BLOB NOT NULL);
-"""
-# The order matters: exclusive before WAL means no shared-memory file, and no second opener.
-_PRAGMAS: Sequence[tuple[str, str | int, str | int]] = (
-    ("locking_mode", "EXCLUSIVE", "exclusive"),
-    ("journal_mode", "WAL", "wal"),
-    ("synchronous", "FULL", 2),
-    ("wal_autocheckpoint", 0, 0),
-    ("mmap_size", 0, 0),
-    ("trusted_schema", 0, 0),
-    ("cell_size_check", 1, 1),
-    ("fullfsync", 1, 1),
-)
 
 
 class SQLiteLogStorage:
@@ -97,7 +78,7 @@ class SQLiteLogStorage:
         await asyncio.to_thread(make_directory, self.directory)
         self._lock.acquire()
         try:
-            self._database = await self._connect()
+            self._database = await connect(self.directory / "raft.db")
             return await self._load(node_id)
         except (sqlite3.Error, OSError) as error:
             await self.close()
@@ -115,47 +96,27 @@ class SQLiteLogStorage:
 
     async def form(self, cluster_id: ClusterId, first: LoadedState) -> None:
         """Write the cluster id and the first state in one transaction."""
-        await self._store_hard(term=first.hard_state.term, voted_for=first.hard_state.voted_for)
-        rows = group_rows(first.frames, 0)
-        await self._transaction(
-            ("UPDATE identity SET cluster_id = ?", (cluster_id,)), *insert_statement(rows)
-        )
-        self._remember(rows)
+        with self._whole():
+            await self._form(cluster_id, first)
 
     async def write(self, write: Write) -> None:
         """Perform one write; durable on return."""
-        if self._failure is not None:
-            raise self._failure
-        if write.hard_state is not None:
-            hard = write.hard_state
-            await self._store_hard(term=hard.term, voted_for=hard.voted_for)
-        if write.snapshot is not None or write.truncate_from is not None:
-            await self._rewrite(write)
-        elif write.frames:
-            rows = group_rows(write.frames, self._rows[-1][2] if self._rows else 0)
-            await self._run(*insert_statement(rows)[0])
-            self._remember(rows)
+        with self._whole():
+            await self._perform(write)
 
     async def compact(self, through: LogIndex) -> None:
         """Delete the rows that end at or below the index, one short transaction."""
         gone = sum(last <= through for _, last, _ in self._rows)
         if gone:
-            await self._run("DELETE FROM log WHERE last <= ?", (through,))
+            with self._whole():
+                await self._run("DELETE FROM log WHERE last <= ?", (through,))
             del self._rows[:gone]
 
     async def maintain(self, *, idle: bool) -> None:
         """Move the seal up to the log, and checkpoint the WAL when it is time."""
-        if self._failure is not None or self._database is None:
-            return
-        now = time.monotonic()
-        last = self._last_index()
-        due = now - self._sealed_at >= _SEAL_INTERVAL_SECONDS
-        if last > self._record.seal_index and (idle or due):
-            await self._store_hard(seal_index=last)
-            self._sealed_at = now
-        if self._wal_bytes > (_WAL_BYTES_IDLE if idle else _WAL_BYTES_MAX):
-            await self._run("PRAGMA wal_checkpoint(PASSIVE)", ())
-            self._wal_bytes = 0
+        if self._failure is None and self._database is not None:
+            with self._whole():
+                await self._maintain(idle)
 
     async def close(self) -> None:
         """Seal, close and unlock. Safe to call twice, and after a failure."""
@@ -194,25 +155,8 @@ class SQLiteLogStorage:
         """Return the index of the last durable entry, 0 if there is none."""
         return self._last_index()
 
-    async def _connect(self) -> aiosqlite.Connection:
-        path = self.directory / "raft.db"
-        database = await aiosqlite.connect(path, isolation_level=None, timeout=1.0)
-        self._database = database
-        for name, value, _ in _PRAGMAS:
-            await database.execute(f"PRAGMA {name} = {value}")
-        for name, _, expected in _PRAGMAS:
-            cursor = await database.execute(f"PRAGMA {name}")
-            row = await cursor.fetchone()
-            if row is not None and row[0] != expected:
-                raise Failed(
-                    f"SQLite answers {name}={row[0]} for {path}, {expected} is needed for"
-                    " acknowledged entries to survive a power cut; use a local file system"
-                    " that supports it"
-                )
-        await database.executescript(_SCHEMA)
-        return database
-
     async def _load(self, node_id: int) -> Stored:
+        self._rows, self._failure = [], None
         record = await asyncio.to_thread(self._hard.load)
         rows = await self._fetch(
             "SELECT schema_version, node_id, incarnation, cluster_id, snapshot FROM identity", ()
@@ -298,6 +242,47 @@ class SQLiteLogStorage:
                 f"the log in {self.directory} begins at index {frames[0].first_index}, and nothing"
                 f" covers the entries from {start + 1} on. {_REMEDY}"
             )
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """If the caller gives up, what it began goes on in its thread: let nothing follow it."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._failure = Failed("a write was interrupted; open the storage again")
+            raise
+
+    async def _form(self, cluster_id: ClusterId, first: LoadedState) -> None:
+        await self._store_hard(term=first.hard_state.term, voted_for=first.hard_state.voted_for)
+        rows = group_rows(first.frames, 0)
+        await self._transaction(
+            ("UPDATE identity SET cluster_id = ?", (cluster_id,)), *insert_statement(rows)
+        )
+        self._remember(rows)
+
+    async def _perform(self, write: Write) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if write.hard_state is not None:
+            hard = write.hard_state
+            await self._store_hard(term=hard.term, voted_for=hard.voted_for)
+        if write.snapshot is not None or write.truncate_from is not None:
+            await self._rewrite(write)
+        elif write.frames:
+            rows = group_rows(write.frames, self._rows[-1][2] if self._rows else 0)
+            await self._run(*insert_statement(rows)[0])
+            self._remember(rows)
+
+    async def _maintain(self, idle: bool) -> None:
+        now = time.monotonic()
+        last = self._last_index()
+        due = now - self._sealed_at >= _SEAL_INTERVAL_SECONDS
+        if last > self._record.seal_index and (idle or due):
+            await self._store_hard(seal_index=last)
+            self._sealed_at = now
+        if self._wal_bytes > (_WAL_BYTES_IDLE if idle else _WAL_BYTES_MAX):
+            await self._run("PRAGMA wal_checkpoint(PASSIVE)", ())
+            self._wal_bytes = 0
 
     async def _rewrite(self, write: Write) -> None:
         """Perform the rare writes: those that cut the log, or name a snapshot."""
