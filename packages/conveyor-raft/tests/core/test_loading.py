@@ -40,15 +40,16 @@ def test_the_log_continues_the_snapshot(frame, snapshot):
     assert (whole.base, whole.last_id) == ((0, 0), (3, 1))
 
 
-def test_a_snapshot_covers_what_the_log_lacks(frame, snapshot):
-    """Frames that end below the snapshot are superseded by it."""
-    log = retained_log(load(frame(1, 1, "a", "b"), snapshot=snapshot(5, 2)))
+def test_a_snapshot_may_stand_alone(snapshot):
+    """Everything was compacted, or the snapshot was received."""
+    log = retained_log(load(snapshot=snapshot(5, 2)))
     assert (log.base, log.last_id) == ((5, 2), (5, 2))
 
 
 def test_contradictions_are_corrupt(frame, snapshot):
-    """A gap, a hole, another entry under the snapshot, or a vote older than the log."""
+    """A lost end, a gap, a hole, another entry under the snapshot, a vote older than the log."""
     for bad, words in (
+        (load(frame(1, 1, "a", "b"), snapshot=snapshot(5, 2)), "its end was lost"),
         (load(frame(7, 2), snapshot=snapshot(5, 2)), "entries are missing"),
         (load(frame(2, 1)), "entries are missing"),
         (load(frame(1, 1), frame(3, 1)), "does not continue"),

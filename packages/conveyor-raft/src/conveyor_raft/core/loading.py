@@ -1,7 +1,8 @@
 """What a node finds on its disk when it starts, and what the disk of a new member holds.
 
 Rules kept: frames may begin before the snapshot's end, because disks free space late; a gap between
-the snapshot and the frames behind it is corruption and is refused. The members of a new cluster all
+the snapshot and the frames behind it is corruption and is refused, and so is a log that ends before
+the snapshot, because it once reached at least that far. The members of a new cluster all
 write the same first state themselves, so nobody has to be the first.
 """
 
@@ -44,8 +45,13 @@ def retained_log(loaded: LoadedState) -> RaftLog:
     """
     end = ZERO_ID if loaded.snapshot is None else loaded.snapshot.last_id
     frames = loaded.frames
-    if not frames or frames[-1].last_index < end.index:
+    if not frames:
         return RaftLog(end)
+    if frames[-1].last_index < end.index:
+        raise Corrupt(
+            f"the log ends at index {frames[-1].last_index}, below the snapshot at {end.index}: its"
+            " end was lost, and with it perhaps more; restore this node from the other members"
+        )
     first = frames[0]
     if first.first_index > end.index + 1:
         raise Corrupt(
