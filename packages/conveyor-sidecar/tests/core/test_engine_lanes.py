@@ -232,6 +232,30 @@ def test_an_older_producer_is_fenced() -> None:
     assert not bench.got(CallService)
 
 
+def test_a_producer_that_the_table_replaced_is_fenced_at_its_next_frame() -> None:
+    """It need not say hello again to learn it; its lane gives its credit back."""
+    bench = sink()
+    bench.hello("src>k")
+    assert bench.engine.statistics().promised_records
+    bench.table("src>k", {"src": "third", "k": "me"}, revision=2, terms={"src": 4})
+    assert not bench.engine.statistics().promised_records
+    bench.frame(1, "a")
+    assert bench.said("in").fenced == [Fenced(1, 4)]
+    assert not bench.got(CallService)
+
+
+def test_a_producer_that_the_table_does_not_know_is_heard_while_it_speaks() -> None:
+    """It may be newer than the table; when it is silent its credit is given back."""
+    bench = sink()
+    bench.hello("src>k", producer=7)
+    bench.table("src>k", {"src": "up", "k": "me"}, revision=2)
+    bench.frame(1, "a")
+    assert bench.got(CallService)
+    bench.do(LinkDown("in"))
+    bench.table("src>k", {"src": "up", "k": "me"}, revision=3)
+    assert not bench.engine.statistics().promised_records
+
+
 def test_a_fenced_instance_is_dropped_until_a_newer_term() -> None:
     """The zombie stops; the same table does not revive it, a newer one does."""
     bench = reading()

@@ -1,5 +1,7 @@
 """The two halves of a lane, and R4 on them."""
 
+import pytest
+
 from conveyor_sidecar.core.buffer import Budget
 from conveyor_sidecar.core.credit import Credit
 from conveyor_sidecar.core.delivery import Piece
@@ -57,10 +59,12 @@ def test_done_by_mark_and_ranges_releases_exactly_these() -> None:
     assert lane.outstanding_records == 4
 
 
-def test_absurd_ranges_cost_nothing() -> None:
-    """A range of a peer that lost its mind is bounded by what is kept."""
+@pytest.mark.parametrize("done", [Done(9, 4), Done(9, 0, [(1, 4)]), Done(9, 0, [(1, 2**63)])])
+def test_what_was_never_sent_cannot_be_done(done: Done) -> None:
+    """A consumer that lost its mind does not make its producer forget anything."""
     lane = producer(3)
-    assert len(lane.take_done(Done(9, 0, [(1, 2**63)]))) == 3
+    assert lane.take_done(done) == []
+    assert len(lane.retained) == 3
 
 
 def test_a_resume_sends_what_the_consumer_does_not_hold() -> None:

@@ -16,6 +16,7 @@ from conveyor_sidecar.core.context import LOCAL, Context, Part
 from conveyor_sidecar.core.credit import Credit
 from conveyor_sidecar.core.lane import LaneConsumer, LaneName, Receipt
 from conveyor_sidecar.core.messages import LaneAccept, LaneOpen, LaneStatus
+from conveyor_sidecar.core.routes import Pipeline
 from conveyor_sidecar.core.timers import Timer
 
 _SAY_MS = 5
@@ -64,7 +65,7 @@ class Intake:
         if lane is not None and (lane.boot_id, lane.number) != (boot_id, opening.lane):
             if lane.boot_id == boot_id and opening.lane < lane.number:
                 return None, LaneAccept(opening.lane, LaneStatus.NOT_MINE)
-            self._give_up(place)
+            self._give_up(place, opening.producer.term)
             lane = None
         if lane is None:
             context = self._context
@@ -92,6 +93,20 @@ class Intake:
             credit=lane.limits(),
         )
         return lane, answer
+
+    def update(self, pipeline: Pipeline) -> None:
+        """Give up the lanes of producers that the table has replaced.
+
+        One that it does not know may be newer than the table; its lane goes if it is silent.
+        """
+        terms = {(i.stage, i.index): i.term for i in pipeline.instances}
+        for place, lane in list(self._lanes.items()):
+            producer = lane.name.producer
+            term = terms.get((producer.stage, producer.number))
+            if term is None and lane.link is None:
+                self._give_up(place)
+            elif term is not None and term > lane.producer_term:
+                self._give_up(place, term)
 
     def accept(self, lane: LaneConsumer, frame: Frame) -> Receipt | None:
         """Take a frame into custody; None for a repeated one."""
@@ -191,9 +206,10 @@ class Intake:
         self._say = None
         self._context.touch(self._owner)
 
-    def _give_up(self, place: _Place) -> None:
+    def _give_up(self, place: _Place, newer_term: int = 0) -> None:
         lane = self._lanes.pop(place)
         lane.link = None
+        lane.newer_term = newer_term
         lane.closed = True
         lane.credit.close()
         for receipt in lane.open.values():

@@ -145,8 +145,13 @@ class LaneProducer:
         self.bytes_limit = max(self.bytes_limit, credit.bytes_limit)
 
     def take_done(self, done: Done) -> list[Piece]:
-        """Return the pieces that are done and were not before."""
+        """Return the pieces that are done and were not before.
+
+        Nothing can be done that was not sent: a consumer that says so is not believed at all.
+        """
         retained = self.retained
+        if max([done.low, *[last for _, last in done.ranges]]) >= self.next_sequence:
+            return []
         sequences: list[int] = []
         for sequence in retained:
             if sequence > done.low:
@@ -223,6 +228,7 @@ class LaneConsumer:
         producer_term: Of the producing instance.
         link: Where the producer is heard at present, or None.
         closed: Given up by its producer, or replaced: what still comes on it is not heard.
+        newer_term: If it was replaced, the term of the present producer.
         credit: What it may send.
         open: Frames that have not ended, by sequence.
         unsaid: Frames that ended since DONE was last said.
@@ -237,6 +243,7 @@ class LaneConsumer:
         "credit",
         "link",
         "name",
+        "newer_term",
         "next_sequence",
         "number",
         "open",
@@ -273,6 +280,7 @@ class LaneConsumer:
         self.waiting_records = 0
         self.waiting_bytes = 0
         self.closed = False
+        self.newer_term = 0
         self.unsaid = 0
         self.unsaid_since_ms = 0
         self.repeat = False

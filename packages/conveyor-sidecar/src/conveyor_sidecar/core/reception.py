@@ -61,11 +61,14 @@ class Reception:
 
     def on_data(self, link: str, frame: Frame) -> None:
         """Take a frame, or its repetition; refuse what cannot be."""
-        lane, runner = self._lane(link, frame.lane)
+        lane, runner = self._links.get(link, {}).get(frame.lane, (None, None))
         if lane is None or runner is None:
             return
-        if frame.producer_term < lane.producer_term:
-            self._context.bundle(link).fenced.append(Fenced(frame.lane, lane.producer_term))
+        present = max(lane.producer_term, lane.newer_term)
+        if frame.producer_term < present:
+            self._context.bundle(link).fenced.append(Fenced(frame.lane, present))
+            return
+        if lane.closed or self._runners.get(runner.key) is not runner:
             return
         if frame.sequence > lane.next_sequence:
             self._context.note(
@@ -88,10 +91,9 @@ class Reception:
 
     def on_end(self, link: str, end: End) -> None:
         """A producer gives a lane up."""
-        lane, runner = self._lane(link, end.lane)
+        lane, runner = self._links.get(link, {}).pop(end.lane, (None, None))
         if lane is not None and runner is not None:
             runner.intake.end(lane)
-            self._links[link].pop(end.lane, None)
 
     def on_down(self, link: str) -> None:
         """A link broke; its lanes are kept until their producer comes back or is replaced.
@@ -120,16 +122,6 @@ class Reception:
         if link != LOCAL:
             self._context.drop_bundle(link)
             self._context.emit(CloseLink(link, "a frame is missing"))
-
-    def _lane(self, link: str, number: int) -> tuple[LaneConsumer | None, Runner | None]:
-        """The lane that is heard on this link under this number, if it is in force."""
-        found = self._links.get(link, {}).get(number)
-        if found is None:
-            return None, None
-        lane, runner = found
-        if lane.closed or self._runners.get(runner.key) is not runner:
-            return None, None
-        return lane, runner
 
     def _open(
         self, opening: LaneOpen, boot_id: str, link: str

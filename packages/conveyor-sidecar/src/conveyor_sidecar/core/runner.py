@@ -77,6 +77,7 @@ class Runner:
         self.stage = pipeline.stages[instance.stage]
         self.service_id = instance.service_id
         self.exits.update(pipeline)
+        self.intake.update(pipeline)
         self._context.touch(self)
 
     def close(self, reason: str) -> None:
