@@ -97,6 +97,7 @@ class Driver(Generic[C, R, S]):
         self._proposal_bytes = 0
         self._tokens = 0
         self._after_write: deque[tuple[int, Message]] = deque()
+        self._durable_write = 0
         self._wake: asyncio.Future[None] | None = None
         self._group: asyncio.TaskGroup | None = None
         self._snapshots = SnapshotKeeper(
@@ -278,7 +279,11 @@ class Driver(Generic[C, R, S]):
             self._send(message)
         if out.write is not None:
             self._lane.submit(out.write)
-        self._after_write.extend(out.messages_after)
+        for write_id, message in out.messages_after:
+            if write_id <= self._durable_write:  # It ended while the core was still waiting.
+                self._send(message)
+            else:
+                self._after_write.append((write_id, message))
         if out.install is not None:
             self.applier.add(out.install)
         if out.apply is not None:
@@ -303,6 +308,7 @@ class Driver(Generic[C, R, S]):
 
     def _written(self, write_id: int) -> None:
         """A write is durable: release what waited for it, and tell the core."""
+        self._durable_write = write_id
         after = self._after_write
         while after and after[0][0] <= write_id:
             self._send(after.popleft()[1])

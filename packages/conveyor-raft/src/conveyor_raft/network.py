@@ -4,7 +4,7 @@ What for: an address book that begins with what the operator wrote and ends with
 
 Rules kept: the stored membership wins over the listed peers, which are hints from then on; the
 decision is the pure machine's (`formation`), this module only asks and waits; whoever is waited for
-is named in the log, once for each change.
+is named in the log, once for each change, as a warning when it takes longer than a moment.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _logger = logging.getLogger(__name__)
 _ROUND_SECONDS = 0.02
 _ROUND_SECONDS_MAX = 1.0
 _HINT_SECONDS_MAX = 30.0
+_PATIENCE_SECONDS = 2.0
 
 Peers = Sequence[str] | Mapping[int, str] | Sequence[tuple[int, str]]
 """Raft addresses of the other nodes: plain, or with their ids. One's own entry is ignored."""
@@ -107,6 +108,8 @@ class RaftNetwork:
         """
         formation = self._formation = Formation(own, self.boot, self._listed)
         pause = _ROUND_SECONDS
+        loop = asyncio.get_running_loop()
+        warn_at, told = loop.time() + _PATIENCE_SECONDS, logging.NOTSET
         while (verdict := formation.verdict()) is None:
             version = formation.version
             answers = await _ask(transport, own, formation.addresses)
@@ -119,9 +122,12 @@ class RaftNetwork:
             if verdict is not None:
                 break
             waiting = tuple(formation.waiting_for())
+            level = logging.INFO if loop.time() < warn_at else logging.WARNING
             if waiting != self.waiting_for:
-                self.waiting_for, pause = waiting, _ROUND_SECONDS
-                _logger.warning("node %s waits for %s", own.node_id, "; ".join(waiting))
+                pause = _ROUND_SECONDS
+            if waiting != self.waiting_for or level != told:
+                _logger.log(level, "node %s waits for %s", own.node_id, "; ".join(waiting))
+            self.waiting_for, told = waiting, level
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, _ROUND_SECONDS_MAX)
         self.waiting_for = ()
