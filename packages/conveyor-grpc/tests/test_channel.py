@@ -5,6 +5,7 @@ import socket
 import time
 from typing import Any
 
+import grpc
 import pytest
 
 from conveyor_grpc import errors
@@ -86,6 +87,21 @@ async def test_a_dead_endpoint_is_skipped(serve: Any, found: Any) -> None:
     server, _ = await serve(answering(found))
     async with LeaderChannel([free_address(), free_address(), server.address]) as channel:
         assert await channel.call(get, REQUEST) == found
+
+
+@pytest.mark.asyncio
+async def test_what_speaks_grpc_and_is_no_router_is_skipped(serve: Any, found: Any) -> None:
+    """A wrong address in the list, such as a router's Raft port, does no harm and is named."""
+    stranger = grpc.aio.server()
+    address = f"127.0.0.1:{stranger.add_insecure_port('127.0.0.1:0')}"
+    await stranger.start()
+    server, _ = await serve(answering(found))
+    async with LeaderChannel([address, server.address]) as channel:
+        assert await channel.call(get, REQUEST) == found
+    async with LeaderChannel([address]) as channel:
+        with pytest.raises(errors.UnreachableError, match="is no Conveyor router"):
+            await channel.call(get, REQUEST, timeout_s=0.3)
+    await stranger.stop(None)
 
 
 @pytest.mark.asyncio

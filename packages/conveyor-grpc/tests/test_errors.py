@@ -79,7 +79,7 @@ def test_a_long_message_is_cut_rather_than_lost() -> None:
         (grpc.StatusCode.UNAVAILABLE, errors.UnknownOutcomeError, False),
         (grpc.StatusCode.CANCELLED, errors.UnknownOutcomeError, False),
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineError, False),
-        (grpc.StatusCode.UNIMPLEMENTED, errors.RefusedError, True),
+        (grpc.StatusCode.UNIMPLEMENTED, errors.UnreachableError, True),
     ],
 )
 def test_an_answer_without_detail_comes_from_the_transport(

@@ -1,15 +1,13 @@
 """What ``conveyor status`` gathers and shows: routers, pipelines with their stages, sidecars.
 
 The routers are asked one by one, because each knows its own role and how far it has come; what
-only a leader knows is left out when none leads, and the view says so. Rates are taken over the
-samples of the last seconds while watching, and over all the leader has counted in a single look.
+only a leader knows is left out when none leads, and the view says so.
 """
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -25,7 +23,6 @@ from conveyor_grpc.errors import ControlError, NotFoundError
 from conveyor_grpc.wire import admin_pb2 as wire
 
 MEMBER_TIMEOUT_S = 2.5
-RATE_WINDOW_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,44 +133,7 @@ async def _ask(client: RouterAdminClient, member: Member) -> Member:
         return replace(member, trouble=f"no answer within {MEMBER_TIMEOUT_S:g} s")
 
 
-@dataclass(slots=True)
-class Rates:
-    """Records per second of each stage, from the samples of the last seconds."""
-
-    _samples: deque[tuple[float, dict[tuple[str, str], int]]] = field(
-        default_factory=lambda: deque(maxlen=512)
-    )
-
-    def take(self, view: ClusterView) -> None:
-        """Remember what was counted at this look."""
-        counted = {
-            (status.pipeline, stage.stage): stage.total.records_in
-            for status in view.pipelines
-            for stage in status.stages
-        }
-        if self._samples and any(
-            records < self._samples[-1][1].get(key, 0) for key, records in counted.items()
-        ):
-            self._samples.clear()  # a new leader counts from zero
-        self._samples.append((view.taken_at, counted))
-        while view.taken_at - self._samples[0][0] > RATE_WINDOW_S:
-            self._samples.popleft()
-
-    def of(
-        self, status: wire.PipelineStatusResponse, stage: wire.StageStatus, now: float
-    ) -> float | None:
-        """The rate over the window, or since the leader counts when there is one sample."""
-        key = (status.pipeline, stage.stage)
-        moment, counted = self._samples[0] if self._samples else (now, {})
-        if len(self._samples) > 1 and key in counted and now > moment:
-            return max(0.0, (stage.total.records_in - counted[key]) / (now - moment))
-        since = seconds_of(status.counters_since)
-        if since is None or now <= since:
-            return None
-        return stage.total.records_in / (now - since)
-
-
-def rendered(view: ClusterView, rates: Rates) -> RenderableType:
+def rendered(view: ClusterView) -> RenderableType:
     """The view for people."""
     cluster = view.cluster
     head = Text("cluster ", style="bold")
@@ -197,7 +157,7 @@ def rendered(view: ClusterView, rates: Rates) -> RenderableType:
         parts += [
             Text(""),
             _pipeline_line(status, view.taken_at),
-            _stage_table(status, view, rates),
+            _stage_table(status),
         ]
     if not view.pipelines:
         parts += [Text(""), Text("no pipelines")]
@@ -250,13 +210,11 @@ _STAGE_COLUMNS = (
 )
 
 
-def _stage_table(
-    status: wire.PipelineStatusResponse, view: ClusterView, rates: Rates
-) -> RenderableType:
+def _stage_table(status: wire.PipelineStatusResponse) -> RenderableType:
     rows = []
     for stage in status.stages:
         total, have = stage.total, len(stage.instances)
-        rate = rates.of(status, stage, view.taken_at)
+        rate = _rate(stage)
         rows.append(
             (
                 stage.stage,
@@ -284,7 +242,7 @@ def _sidecar_table(view: ClusterView) -> RenderableType:
     return table(columns, rows)
 
 
-def structured(view: ClusterView, rates: Rates) -> Data:
+def structured(view: ClusterView) -> Data:
     """The view for programs."""
     cluster, leader = view.cluster, view.leader
     return {
@@ -302,7 +260,7 @@ def structured(view: ClusterView, rates: Rates) -> Data:
             ],
         },
         "trouble": view.hindrance or None,
-        "pipelines": [status_data(status, rates, view.taken_at) for status in view.pipelines],
+        "pipelines": [status_data(status) for status in view.pipelines],
         "sidecars": [
             {
                 **sidecar_data(resource),
@@ -335,7 +293,7 @@ def _member_data(item: Member) -> Data:
     }
 
 
-def status_data(status: wire.PipelineStatusResponse, rates: Rates, now: float) -> Data:
+def status_data(status: wire.PipelineStatusResponse) -> Data:
     """A pipeline's status as data."""
     since = status.counters_since
     return {
@@ -343,14 +301,16 @@ def status_data(status: wire.PipelineStatusResponse, rates: Rates, now: float) -
         "version": status.version,
         **summary_data(status.summary),
         "counters_since": since.ToJsonString() if seconds_of(since) else None,
-        "stages": [_stage_data(status, stage, rates, now) for stage in status.stages],
+        "stages": [_stage_data(stage) for stage in status.stages],
         "problems": [problem.message for problem in status.problems],
     }
 
 
-def _stage_data(
-    status: wire.PipelineStatusResponse, stage: wire.StageStatus, rates: Rates, now: float
-) -> Data:
+def _rate(stage: wire.StageStatus) -> float | None:
+    return stage.records_per_second if stage.HasField("records_per_second") else None
+
+
+def _stage_data(stage: wire.StageStatus) -> Data:
     total = stage.total
     return {
         "stage": stage.stage,
@@ -369,6 +329,6 @@ def _stage_data(
         "open_bytes": total.open_bytes,
         "credit_wait_ms": total.credit_wait_ms,
         "oldest_open_ms": total.oldest_open_ms,
-        "records_per_second": rates.of(status, stage, now),
+        "records_per_second": _rate(stage),
         "last_error": total.last_error or None,
     }

@@ -195,8 +195,8 @@ class FellBehindError(ControlError):
 
 
 class UnreachableError(ControlError):
-    """None of the endpoints could be connected to; nothing was sent. Check addresses and
-    network.
+    """No router could be spoken to: nobody there, or no router; nothing was done. Check
+    addresses and network.
     """
 
     code = "unreachable"
@@ -255,7 +255,6 @@ _BARE: dict[grpc.StatusCode, type[ControlError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
-    grpc.StatusCode.UNIMPLEMENTED: RefusedError,
     grpc.StatusCode.UNAUTHENTICATED: RefusedError,
     grpc.StatusCode.PERMISSION_DENIED: RefusedError,
     grpc.StatusCode.INTERNAL: InternalError,
@@ -293,6 +292,11 @@ def from_rpc_error(error: grpc.aio.AioRpcError, endpoint: str) -> ControlError:
         except DecodeError:
             break
         return _CLASS_OF.get(detail.code, InternalError).from_detail(detail)
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return UnreachableError(
+            f"{endpoint} speaks gRPC but is no Conveyor router, or one of another version (a router"
+            " has a port for clients and another one for Raft: this may be the wrong one)"
+        )
     message = f"{endpoint}: {error.code().name}: {error.details() or 'no details'}"
     return _BARE.get(error.code(), UnknownOutcomeError)(message)
 

@@ -8,7 +8,6 @@ what is wrong and what to do, and an exit code that a supervisor can tell apart.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from importlib.metadata import version as distribution_version
@@ -120,7 +119,6 @@ def main(config: Path | None, **flags: str | None) -> None:
     except FormationError as error:
         _refuse(str(error), EXIT_FORMATION)
     except NodeStopped as error:
-        logging.getLogger(__name__).error("%s", error)
         _refuse(str(error), _code_of(error))
     except RaftError as error:
         _refuse(str(error), EXIT_STOPPED_BY_ITSELF)

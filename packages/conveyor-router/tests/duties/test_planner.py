@@ -107,7 +107,8 @@ async def test_a_pipeline_stops_when_its_sidecars_have_drained(router: InProcess
         plane.counters.take(
             SidecarHeartbeatRequest(
                 sidecar_id=sidecar_id, boot_id="1", revision_applied=revision, stages=[stage]
-            )
+            ),
+            plane.now_ms(),
         )
 
     beat("a", state.table_revision - 1)

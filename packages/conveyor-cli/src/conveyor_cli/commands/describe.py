@@ -9,7 +9,7 @@ import yaml
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from conveyor_cli.cluster_view import Rates, status_data
+from conveyor_cli.cluster_view import status_data
 from conveyor_cli.context import Context, connected_command
 from conveyor_cli.errors import CommandFailed, ExitCode, shown
 from conveyor_cli.kind_param import KindParam
@@ -111,7 +111,7 @@ def _describe_pipeline(context: Context, name: str, namespace: str) -> None:
         "namespace": resource.namespace,
         "name": resource.name,
         "digest": resource.digest,
-        **status_data(status, Rates(), time.time()),
+        **status_data(status),
         "assignments": [assignment_data(each) for each in held],
         "positions": [position_data(position) for position in status.positions],
         "document": document_of(resource),

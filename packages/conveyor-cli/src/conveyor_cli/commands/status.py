@@ -1,14 +1,12 @@
 """``conveyor status``: how the cluster, its pipelines and its sidecars are."""
 
 import click
-from rich.console import RenderableType
 
-from conveyor_cli.cluster_view import ClusterView, Rates, look, rendered, structured
+from conveyor_cli.cluster_view import ClusterView, look, rendered, structured
 from conveyor_cli.context import Context, connected_command
 from conveyor_cli.errors import CommandFailed, ExitCode
 from conveyor_cli.options import examples
 from conveyor_cli.output import print_data, print_renderable
-from conveyor_cli.resources import Data
 from conveyor_cli.watching import watch
 from conveyor_grpc.clients import RouterAdminClient
 
@@ -37,34 +35,31 @@ def status(
 ) -> None:
     """Show routers and their leader, pipelines with counters and rates, sidecars.
 
-    Counters begin when the present leader began to lead. The rate is that of the last 15 seconds
-    with --watch, else the average since then. Exits with 4 when nothing can be agreed.
+    Counters are what the sidecars have counted since they started, and what the present leader
+    has seen of their earlier lives; rates are those of the last heartbeats. Exits with 4 when
+    nothing can be agreed.
     """
-    rates = Rates()
 
     async def fetch(client: RouterAdminClient) -> ClusterView:
-        view = await look(client, context.endpoints, namespace, pipeline)
-        rates.take(view)
-        return view
-
-    def render(view: ClusterView) -> RenderableType:
-        return rendered(view, rates)
-
-    def data(view: ClusterView) -> Data:
-        return structured(view, rates)
+        return await look(client, context.endpoints, namespace, pipeline)
 
     if watching:
         context.run(
             lambda client: watch(
-                context, client, fetch=fetch, render=render, data=data, interval_s=interval
+                context,
+                client,
+                fetch=fetch,
+                render=rendered,
+                data=structured,
+                interval_s=interval,
             )
         )
         return
     view = context.run(fetch)
     if context.output == "table":
-        print_renderable(render(view))
+        print_renderable(rendered(view))
     else:
-        print_data(data(view), context.output)
+        print_data(structured(view), context.output)
     if view.hindrance:
         raise CommandFailed(
             "the routers cannot agree on anything now",

@@ -3,8 +3,9 @@
 Counters are cumulative since a sidecar's boot and never enter the log. The last report of each
 boot is kept; when a sidecar comes back with another boot, what it had counted before is folded
 into the past of its stages, so the total of a stage only grows while this router leads. A new
-leader begins with what the next heartbeats bring and says so (`since_ms`). All of it is bounded
-by sidecars times stages.
+leader begins with what the next heartbeats bring and says so (`since_ms`). Rates are taken here
+too, between two heartbeats of one boot, because only here is it known when a count was reported.
+All of it is bounded by sidecars times stages.
 """
 
 from __future__ import annotations
@@ -16,6 +17,12 @@ from conveyor_grpc.wire.sidecar_pb2 import DeadLetterCount, SidecarHeartbeatRequ
 
 REPORTS_MAX = 100_000
 """Stage reports kept in all; above it a heartbeat's counters are ignored (its lease is not)."""
+
+RATE_INTERVAL_MIN_MS = 1_000
+"""Heartbeats that follow each other faster are measured together."""
+
+RATE_AGE_MAX_MS = 30_000
+"""An older rate says nothing of the present."""
 
 # What counts up; the other fields describe the moment and end with their boot.
 _SUMMED = (
@@ -33,6 +40,7 @@ _SUMMED = (
 )
 _MOMENTARY = ("open_records", "open_bytes")
 _StageKey = tuple[str, str]
+_InstanceKey = tuple[str, str, int]
 
 
 @dataclass(slots=True)
@@ -43,7 +51,23 @@ class SidecarReport:
     revision_applied: int = 0
     load: float = 0.0
     dead_letters: Sequence[DeadLetterCount] = ()
-    stages: dict[tuple[str, str, int], StageCounters] = field(default_factory=dict)
+    stages: dict[_InstanceKey, StageCounters] = field(default_factory=dict)
+    rates: dict[_InstanceKey, float] = field(default_factory=dict)
+    measured_ms: int | None = None
+    _measured: dict[_InstanceKey, int] = field(default_factory=dict)
+
+    def measure(self, now_ms: int) -> None:
+        """Take the rates since the last measurement, if that is long enough ago."""
+        passed_ms = RATE_INTERVAL_MIN_MS if self.measured_ms is None else now_ms - self.measured_ms
+        if passed_ms < RATE_INTERVAL_MIN_MS:
+            return
+        counted = {key: counters.records_in for key, counters in self.stages.items()}
+        if self.measured_ms is not None:
+            self.rates = {
+                key: (records - self._measured.get(key, 0)) * 1_000 / passed_ms
+                for key, records in counted.items()
+            }
+        self.measured_ms, self._measured = now_ms, counted
 
     def open_of(self, pipeline: str) -> int:
         """Return how many records of a pipeline the sidecar holds, as far as it says.
@@ -71,8 +95,8 @@ class CountersBook:
         self._held = 0
         self.since_ms = now_ms
 
-    def take(self, heartbeat: SidecarHeartbeatRequest) -> None:
-        """Take a heartbeat in."""
+    def take(self, heartbeat: SidecarHeartbeatRequest, now_ms: int) -> None:
+        """Take in a heartbeat that came at `now_ms`."""
         report = self._reports.get(heartbeat.sidecar_id)
         if report is None or report.boot_id != heartbeat.boot_id:
             self._fold(report)
@@ -91,6 +115,7 @@ class CountersBook:
                     continue
                 self._held += 1
             report.stages[key] = counters
+        report.measure(now_ms)
 
     def forget(self, sidecar_ids: Iterable[str]) -> None:
         """Fold the reports of sidecars that are gone."""
@@ -128,6 +153,17 @@ class CountersBook:
                     total.oldest_open_ms = max(total.oldest_open_ms, counters.oldest_open_ms)
                     total.last_error = counters.last_error or total.last_error
         return total
+
+    def rate(self, pipeline: str, stage: str, now_ms: int) -> float | None:
+        """Return how many records a second go into a stage; None if that is not known yet."""
+        rates = [
+            rate
+            for report in self._reports.values()
+            if report.measured_ms is not None and now_ms - report.measured_ms <= RATE_AGE_MAX_MS
+            for key, rate in report.rates.items()
+            if key[:2] == (pipeline, stage)
+        ]
+        return sum(rates) if rates else None
 
     def _fold(self, report: SidecarReport | None) -> None:
         if report is None:

@@ -84,7 +84,7 @@ class SidecarServicer(SidecarServiceServicer):
             response.commands.append(command)
             return response
         plane.liveness.beat_sidecar(record.sidecar_id, plane.now_ms())
-        plane.counters.take(request)
+        plane.counters.take(request, plane.now_ms())
         response.commands.extend(_commands(record, request, state))
         changes = _health_changes(request, state)
         if changes:

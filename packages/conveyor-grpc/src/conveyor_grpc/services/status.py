@@ -135,6 +135,7 @@ def _stage(
             for instance in state.instances_of(pipeline_id, stage.id)
         ],
         total=plane.counters.total(pipeline_id, stage.id),
+        records_per_second=plane.counters.rate(pipeline_id, stage.id, plane.now_ms()),
     )
 
 

@@ -647,11 +647,14 @@ class StageStatus(_message.Message):
     WANTED_FIELD_NUMBER: _builtins.int
     INSTANCES_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    RECORDS_PER_SECOND_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
     kind: _builtins.str
     service_name: _builtins.str
     wanted: _builtins.int
     """instances; 0: all that are registered"""
+    records_per_second: _builtins.float
+    """records in, between the last two heartbeats; unset: not known yet"""
     @_builtins.property
     def instances(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstanceStatus]: ...
     @_builtins.property
@@ -667,12 +670,15 @@ class StageStatus(_message.Message):
         wanted: _builtins.int = ...,
         instances: _abc.Iterable[Global___InstanceStatus] | None = ...,
         total: _sidecar_pb2.StageCounters | None = ...,
+        records_per_second: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_records_per_second", b"_records_per_second", "records_per_second", b"records_per_second", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances", "kind", b"kind", "service_name", b"service_name", "stage", b"stage", "total", b"total", "wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_records_per_second", b"_records_per_second", "instances", b"instances", "kind", b"kind", "records_per_second", b"records_per_second", "service_name", b"service_name", "stage", b"stage", "total", b"total", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__records_per_second: _TypeAlias = _typing.Literal["records_per_second"]  # noqa: Y015
+    _WhichOneofArgType__records_per_second: _TypeAlias = _typing.Literal["_records_per_second", b"_records_per_second"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__records_per_second) -> _WhichOneofReturnType__records_per_second | None: ...
 
 Global___StageStatus: _TypeAlias = StageStatus  # noqa: Y015
 
