@@ -463,3 +463,20 @@ def test_large_bundles_leave_before_the_end_of_the_turn(size: int) -> None:
     assert sum(len(bundle.data) for bundle in bundles) == 4
     assert max(sum(len(f.body) for f in bundle.data) for bundle in bundles) < 2 * 1024 * 1024
     assert len(bundles) >= 2 or size < 400_000
+
+
+def test_a_table_that_names_a_peer_again_ends_its_back_off() -> None:
+    """A sidecar that came back is connected at once, not when an old back-off is over."""
+    bench = reading()
+    for _ in range(8):
+        link = bench.one(OpenLink).link
+        bench.do(LinkDown(link, gone=True))
+        if not bench.got(OpenLink):
+            bench.do(Tick(), after_ms=2_000)
+    link = bench.one(OpenLink).link
+    bench.do(LinkDown(link, gone=True))
+    runs = {"src": "me", "k": "other"}
+    bench.table("src>k", runs, revision=2, terms={"k": 2}, partitions=(MINE,))
+    assert bench.one(OpenLink).peer == "other"
+    bench.do(Tick(), after_ms=10_000)
+    assert not bench.got(OpenLink)

@@ -8,7 +8,6 @@ same whatever its size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from conveyor_sdk.carrier.frame import Frame
@@ -36,14 +35,12 @@ class Intake:
 
     Args:
         context: The engine's.
-        owner: The instance; settled when something comes in.
-        ended: Hears of every receipt that has ended.
+        owner: The instance; settled when something comes in or has ended.
     """
 
-    def __init__(self, context: Context, owner: Part, ended: Callable[[Receipt], None]) -> None:
+    def __init__(self, context: Context, owner: Part) -> None:
         self._context = context
         self._owner = owner
-        self._ended = ended
         self._lanes: dict[_Place, LaneConsumer] = {}
         self._say: Timer | None = None
         self.records = 0
@@ -133,7 +130,6 @@ class Intake:
         self._context.budget.records -= receipt.records
         if lane.unsaid == 1:
             lane.unsaid_since_ms = self._context.now_ms
-        self._ended(receipt)
         self._context.touch(self._owner)
 
     def end(self, lane: LaneConsumer) -> None:

@@ -80,7 +80,10 @@ class Links:
             peer.idle_timer = None
         if peer.up:
             self._hello(peer, [lane.opening()])
-        elif peer.link is None and peer.retry_timer is None:
+        elif peer.link is None:  # the table speaks of it again: do not sit the back-off out
+            if peer.retry_timer is not None:
+                peer.retry_timer.cancel()
+                peer.retry_timer = None
             self._connect(peer)
 
     def detach(self, lane: LaneProducer, reason: str) -> None:
@@ -171,7 +174,7 @@ class Links:
             again = not self._answered(entry[0], entry[1], accept, ack.boot_id) or again
         if again and peer.retry_timer is None:
             wait = max([accept.retry_after_ms for accept in ack.lanes])
-            wait = max(wait, self._context.options.reconnect_max_ms // 4)
+            wait = max(wait, self._context.options.refused_lane_ms)
             peer.retry_timer = self._context.timers.at(
                 self._context.now_ms + wait, lambda: self._ask_again(peer)
             )

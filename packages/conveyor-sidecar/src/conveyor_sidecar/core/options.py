@@ -35,7 +35,8 @@ class EngineOptions:
         resume_ms: A broken link may be resumed for so long; then its frames go elsewhere.
         reconnect_min_ms: First wait before a broken link is opened again; doubled up to the
             maximum.
-        reconnect_max_ms: Longest wait for that, and for opening a source or a refused lane again.
+        reconnect_max_ms: Longest wait for that, and for opening a source again.
+        refused_lane_ms: Wait before a lane is asked for again that its consumer did not know.
         commit_interval_ms: Positions are committed at most so often.
         commit_retry_ms: Wait after a commit without a decision.
         dead_letter_retry_ms: Wait after a dead letter could not be stored.
@@ -57,6 +58,7 @@ class EngineOptions:
     resume_ms: int = 15_000
     reconnect_min_ms: int = 50
     reconnect_max_ms: int = 2_000
+    refused_lane_ms: int = 200
     commit_interval_ms: int = 250
     commit_retry_ms: int = 250
     dead_letter_retry_ms: int = 1_000

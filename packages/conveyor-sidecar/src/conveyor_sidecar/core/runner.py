@@ -62,7 +62,7 @@ class Runner:
         self._context = context
         self._letters = letters
         self._counters = context.counters(self.key)
-        self.intake = Intake(context, self, self._receipt_ended)
+        self.intake = Intake(context, self)
         self.calls = Calls(context, letters, self)
         self.exits = Exits(context, carrier, letters, self)
         self._seen = SeenRecords() if self.stage.kind is StageKind.SINK else None
@@ -179,9 +179,6 @@ class Runner:
             if isinstance(holding, Receipt):
                 self.intake.worked_off(holding)
         self.calls.worked_off(piece)
-
-    def _receipt_ended(self, receipt: Receipt) -> None:
-        self._context.touch(self)
 
 
 def _distinct(parents: Sequence[int]) -> int:
