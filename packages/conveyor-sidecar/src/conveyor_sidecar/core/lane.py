@@ -163,7 +163,7 @@ class LaneProducer:
                 sequences += [s for s in retained if first_used <= s <= last]
             else:
                 sequences += [s for s in range(first_used, last + 1) if s in retained]
-        pieces = [retained.pop(sequence) for sequence in sequences]
+        pieces = [retained.pop(sequence) for sequence in dict.fromkeys(sequences)]
         for piece in pieces:
             self.outstanding_records -= piece.frame.count
             self.outstanding_bytes -= len(piece.frame.body)
