@@ -66,6 +66,27 @@ def test_a_new_boot_raises_the_terms_and_keeps_the_owner(log, make_offer):
     assert {row.boot_id for row in log.state.partitions_of(P)} == {"b2"}
 
 
+def test_a_replaced_boot_does_not_come_back(log, make_offer):
+    """Two processes with one id: the newer keeps it until its lease ends, the older is told."""
+    log.sidecar("a", make_offer("a-src"))
+    log.sidecar("a", make_offer("a-src"), boot="b2")
+    with pytest.raises(CommandRejected, match="another process has registered") as caught:
+        log.sidecar("a", make_offer("a-src"))
+    assert caught.value.code == "outdated"
+    assert log.state.sidecars["a"].boot_id == "b2"
+    log(C.UpdateSidecarHealth(sidecar_id="a", health="Unhealthy", reason="silent"))
+    log.sidecar("a", make_offer("a-src"))
+    assert log.state.sidecars["a"].boot_id == "b1"
+    assert log.state.sidecars["a"].replaced_boots == ("b2",)
+
+
+def test_replaced_boots_are_bounded(log, make_offer):
+    """A sidecar that starts again all day does not fill the state."""
+    for number in range(50):
+        log.sidecar("a", make_offer("a-src"), boot=f"b{number}")
+    assert log.state.sidecars["a"].replaced_boots == tuple(f"b{n}" for n in range(41, 49))
+
+
 @pytest.mark.parametrize(
     "end",
     [

@@ -106,6 +106,7 @@ class SidecarRecord:
     sidecar_id: str
     endpoint: str
     boot_id: str = ""
+    replaced_boots: tuple[str, ...] = ()
     pod_name: str = ""
     namespace: str = "default"
     labels: Mapping[str, str] = field(default_factory=dict)

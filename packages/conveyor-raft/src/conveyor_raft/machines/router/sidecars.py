@@ -5,6 +5,9 @@ Rules kept:
 * A registration replaces the sidecar's service list in one step. A new boot id means that the
   process lost its memory: everything it owns gets the next term, so that what the dead process
   still has on the way is fenced, and stays where it is.
+* A boot that another one has replaced is over. If it speaks again, two processes have one id, and
+  they would take everything from each other for ever: the newer one keeps it, the older one is
+  told. When the newer one's lease has ended, the older one may have the id again.
 * Two sidecars may see one service (overlapping scan ranges on one machine). The first registration
   wins; the second is told which services it did not get and who has them. A loopback endpoint means
   the sidecar's own machine, so the same port in two pods is two services.
@@ -32,6 +35,7 @@ from conveyor_raft.machines.router.services import SERVICES_MAX, put_registratio
 from conveyor_raft.machines.router.state import RouterState
 
 SIDECARS_MAX = 10_000
+REPLACED_BOOTS_MAX = 8
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]"})  # noqa: S104
 
 
@@ -54,6 +58,7 @@ def register_sidecar(state: RouterState, command: RegisterSidecar, moment: Momen
         raise CommandRejected("full", f"{SERVICES_MAX} services are registered; remove some first")
     if len({offer.service_id for offer in command.services}) != len(command.services):
         raise CommandRejected("invalid", "a service id is given twice; ids are unique")
+    replaced = _replaced_boots(old, command)
     mine, refused = _settle(state, command)
     _drop_services(state, old, keep={offer.service_id for offer in mine})
     if old is not None:
@@ -71,6 +76,7 @@ def register_sidecar(state: RouterState, command: RegisterSidecar, moment: Momen
             sidecar_id=command.sidecar_id,
             endpoint=command.endpoint,
             boot_id=command.boot_id,
+            replaced_boots=replaced,
             pod_name=command.pod_name,
             namespace=command.namespace,
             labels=dict(sorted(command.labels.items())),
@@ -85,6 +91,21 @@ def register_sidecar(state: RouterState, command: RegisterSidecar, moment: Momen
     )
     change_boot(state, command.sidecar_id, command.boot_id, moment)
     return Outcome(refused=tuple(refused))
+
+
+def _replaced_boots(old: SidecarRecord | None, command: RegisterSidecar) -> tuple[str, ...]:
+    """The boots that may not come back, this registration's predecessor included."""
+    if old is None or old.boot_id == command.boot_id:
+        return () if old is None else old.replaced_boots
+    if command.boot_id in old.replaced_boots and old.health is not ServiceHealth.UNHEALTHY:
+        raise CommandRejected(
+            "outdated",
+            f"another process has registered as sidecar {command.sidecar_id!r} since (boot"
+            f" {old.boot_id!r}, at {old.endpoint}); give each sidecar an id and a data directory"
+            " of its own, or stop one of the two",
+        )
+    others = [boot for boot in old.replaced_boots if boot != command.boot_id]
+    return (*others, old.boot_id)[-REPLACED_BOOTS_MAX:]
 
 
 def _settle(
