@@ -36,6 +36,12 @@ def test_each_kind_is_listed(run: Run, deployed: Path, kind: str, first: str) ->
     assert len(found["items"]) >= 1
 
 
+def test_documents_are_listed_by_kind_too(run: Run, deployed: Path) -> None:
+    """What `describe` and `delete` know as a kind, `get` knows too."""
+    assert run("get", "sinks").stderr == "no sinks\n"
+    assert run("get", "transform").stderr == "no transforms\n"
+
+
 def test_a_name_keeps_one(run: Run, data: Data, deployed: Path) -> None:
     """Services by id or by name; an unknown name names the nearest and exits with 3."""
     assert [s["id"] for s in data("get", "services", "enrich")["items"]] == ["enrich-6002"]

@@ -149,7 +149,7 @@ def rendered(view: ClusterView) -> RenderableType:
         silent = age(held.silent_ms / 1000)
         text = f"held back: sidecar {held.sidecar_id} is silent for {silent}: {held.reason}"
         parts.append(Text(shown(text), style="yellow"))
-    if view.hindrance:
+    if view.hindrance and view.hindrance not in {member.trouble for member in view.members}:
         parts.append(Text(shown(view.hindrance), style="red"))
     if view.trouble:
         return Group(*parts)

@@ -27,7 +27,7 @@ from conveyor_cli.running import (
     position_row,
     positions,
 )
-from conveyor_registry.model import KINDS
+from conveyor_registry.model import KINDS, ServiceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +101,14 @@ VIEWS: Mapping[str, View] = {
         document_row,
         document_of,
     ),
+    **{
+        f"{kind.lower()}s": View(
+            kind,
+            ("KIND", "NAMESPACE", "NAME", "VERSION", "DIGEST"),
+            listed(kind),
+            document_row,
+            document_of,
+        )
+        for kind in ServiceKind
+    },
 }

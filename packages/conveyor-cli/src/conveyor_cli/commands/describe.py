@@ -146,11 +146,15 @@ def _rendered(
         "version": status.version,
         "digest": resource.digest,
     }
-    parts: list[RenderableType] = [_as_yaml({k: v for k, v in facts.items() if v != ""})]
-    parts += [
-        Text(shown(f"problem: {problem.path} {problem.message}"), style="yellow")
-        for problem in status.problems
+    parts: list[RenderableType] = [
+        Text(shown(f"{name}: {'yes' if fact is True else 'no' if fact is False else fact}"))
+        for name, fact in facts.items()
+        if fact != ""
     ]
+    for problem in status.problems:
+        nearest = f" (did you mean {problem.nearest!r}?)" if problem.nearest else ""
+        text = f"problem: {problem.path}: {problem.message}{nearest}"
+        parts.append(Text(shown(text), style="yellow"))
     rows = [_stage_row(stage) for stage in status.stages]
     parts += [Text(""), table(_STAGES, rows)]
     for word, items in (("assignments", held), ("positions", list(status.positions))):

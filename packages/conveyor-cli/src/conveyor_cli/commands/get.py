@@ -10,6 +10,7 @@ from conveyor_cli.context import Context, connected_command
 from conveyor_cli.kind_param import KindParam
 from conveyor_cli.options import examples
 from conveyor_cli.output import dumped, print_data, print_renderable, table
+from conveyor_cli.resources import document_of
 from conveyor_cli.views import VIEWS, View
 from conveyor_cli.watching import watch
 from conveyor_grpc.clients import RouterAdminClient
@@ -41,8 +42,9 @@ def get(
 ) -> None:
     """List pipelines, services, sidecars, groups, assignments, positions or documents.
 
-    NAME keeps one of them; of assignments and positions it keeps a pipeline's. Documents written
-    as YAML can be applied again.
+    Sources, transforms, sinks and lookups are the documents of these kinds. NAME keeps one of
+    them; of assignments and positions it keeps a pipeline's. Documents written as YAML can be
+    applied again.
     """
     view = VIEWS[kind]
 
@@ -72,7 +74,7 @@ def get(
         else:
             where = f" in namespace {namespace}" if namespace else ""
             click.echo(f"no {kind}{where}", err=True)
-    elif view.kind == "Document" and context.output == "yaml":
+    elif view.data is document_of and context.output == "yaml":
         for item in found:
             click.echo(dumped(view.data(item), "yaml", compact=True))
     else:
