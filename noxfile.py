@@ -210,31 +210,14 @@ def minimums(session: nox.Session) -> None:
     """The unit tests with the lowest versions that the packages declare."""
     session.install("uv", silent=True)
     wheels = build_wheels(session)
-    names = [
-        f"{package}[process]" if package == "conveyor-grpc" else package for package in PACKAGES
-    ]
-    uv(
-        session,
-        "pip",
-        "install",
-        "--resolution",
-        "lowest-direct",
-        "--find-links",
-        str(DIST),
-        "--reinstall",
-        *names,
-        *wheels,
-    )
-    uv(
-        session,
-        "pip",
-        "install",
-        "pytest",
-        "pytest-asyncio",
-        "pytest-timeout",
-        "hypothesis",
-        "opentelemetry-proto",
-    )
+    requirements = Path(session.create_tmp()) / "minimums.txt"
+    projects = [f"packages/{package}/pyproject.toml" for package in PACKAGES]
+    lowest = ("--resolution", "lowest-direct", "--no-sources", "--find-links", str(DIST))
+    uv(session, "pip", "compile", *lowest, "--all-extras", "-o", str(requirements), *projects)
+    session.log(requirements.read_text())
+    uv(session, "pip", "install", "--find-links", str(DIST), "--requirement", str(requirements))
+    uv(session, "pip", "install", "--no-deps", "--reinstall", *wheels)
+    uv(session, "pip", "install", "pytest", "pytest-asyncio", "pytest-timeout", "hypothesis")
     run_unit(session, *session.posargs)
 
 
