@@ -36,7 +36,12 @@ class World:
         return self.raft.machine.state
 
     def sidecar(
-        self, sidecar_id: str, *services: str, boot: str = "b1", **capabilities: Any
+        self,
+        sidecar_id: str,
+        *services: str,
+        boot: str = "b1",
+        namespace: str = "default",
+        **capabilities: Any,
     ) -> Outcome:
         """Register a sidecar; capabilities are those of its sources and sinks."""
         offers = []
@@ -49,6 +54,7 @@ class World:
                     service_name=name,
                     service_type=ServiceType(KINDS[kind]),
                     endpoint=f"127.0.0.1:{port}",
+                    namespace=namespace,
                     **more,
                 )
             )
@@ -56,6 +62,7 @@ class World:
             C.RegisterSidecar(
                 sidecar_id=sidecar_id,
                 boot_id=boot,
+                namespace=namespace,
                 endpoint=f"{sidecar_id}:9091",
                 services=tuple(offers),
             )

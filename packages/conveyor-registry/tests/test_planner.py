@@ -52,6 +52,20 @@ def test_a_missing_service_is_named_with_the_nearest_one(world):
     assert world.readers() == {"0": "a"}
 
 
+def test_a_service_of_another_namespace_is_pointed_out(world):
+    """A sidecar's NAMESPACE is easily another one than the pipeline's."""
+    world.pipeline()
+    world.sidecar("a", "source:src")
+    world.sidecar("b", "sink:out")
+    world.sidecar("c", "transform:mid", namespace="prod")
+    world.settle()
+    assert world.phase() == (
+        PENDING,
+        "stage 'mid' waits: no Transform named 'mid' is registered in namespace 'default', but in"
+        " 'prod'; a pipeline uses the services of its own namespace",
+    )
+
+
 def test_a_document_without_a_match_says_so(world):
     """An applied document is no service."""
     world.pipeline()

@@ -190,9 +190,11 @@ def test_a_service_of_another_kind_is_pointed_out(pipeline: Pipeline) -> None:
 
 
 def test_services_of_another_namespace_do_not_count(pipeline: Pipeline) -> None:
-    """Namespaces are separate worlds."""
+    """Namespaces are separate worlds, and a service that is in the wrong one is pointed out."""
     offers = [offer._replace(namespace="other") for offer in OFFERS]
-    assert len(validate(pipeline, offers, [])) == 5
+    problems = validate(pipeline, offers, [])
+    assert len(problems) == 5
+    assert all("but one in namespace 'other' is" in problem.message for problem in problems)
 
 
 def test_paths_in_the_short_form_are_the_authors() -> None:

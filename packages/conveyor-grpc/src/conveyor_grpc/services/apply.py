@@ -70,7 +70,8 @@ def offers_for(
             namespace=record.namespace,
         )
         for record in state.services.values()
-        if (record.service_type.value, record.service_name) not in asked
+        if record.namespace != pipeline.namespace
+        or (record.service_type.value, record.service_name) not in asked
     ]
     return [*matcher.offers(pipeline, given), *others]
 

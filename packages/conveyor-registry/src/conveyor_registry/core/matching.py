@@ -208,6 +208,14 @@ class Matcher:
         rows = self._by_kind.get((namespace, kind.value), ())
         return sorted({record.service_name for record in rows})
 
+    def namespaces(self, kind: ServiceKind, name: str) -> list[str]:
+        """Where services of this kind and name are registered."""
+        return sorted(
+            namespace
+            for namespace, a_kind, a_name in self._by_name
+            if (a_kind, a_name) == (kind.value, name)
+        )
+
     @cached_property
     def documents(self) -> list[ServiceDocument]:
         """All applied service documents."""

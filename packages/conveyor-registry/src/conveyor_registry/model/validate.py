@@ -152,17 +152,22 @@ class _Known(NamedTuple):
 
     offers: Mapping[tuple[ServiceKind, str], list[ServiceOffer]]
     documents: Mapping[tuple[ServiceKind, str], ServiceDocument]
+    elsewhere: Mapping[tuple[ServiceKind, str], str]
+    """Another namespace that has a service of this kind and name."""
 
     @classmethod
     def of(
         cls, namespace: str, services: Iterable[ServiceOffer], documents: Iterable[ServiceDocument]
     ) -> "_Known":
         offers: dict[tuple[ServiceKind, str], list[ServiceOffer]] = {}
+        elsewhere: dict[tuple[ServiceKind, str], str] = {}
         for offer in services:
             if offer.namespace == namespace:
                 offers.setdefault((offer.kind, offer.name), []).append(offer)
+            else:
+                elsewhere.setdefault((offer.kind, offer.name), offer.namespace)
         here = {(d.service_kind, d.name): d for d in documents if d.namespace == namespace}
-        return cls(offers, here)
+        return cls(offers, here, elsewhere)
 
     def names(self) -> set[tuple[ServiceKind, str]]:
         return {*self.offers, *self.documents}
@@ -187,10 +192,10 @@ def _check_service(stage: Stage, index: int, known: _Known) -> Iterable[Problem]
         return
     others = [kind for kind, name in names if name == stage.service]
     waits = "the pipeline waits until one is"
-    if others:
-        message = (
-            f"no {stage.kind} named {stage.service!r} is registered, but a {others[0]} is; {waits}"
-        )
+    namespace = known.elsewhere.get((stage.kind, stage.service))
+    if others or namespace:
+        instead = f"a {others[0]} is" if others else f"one in namespace {namespace!r} is"
+        message = f"no {stage.kind} named {stage.service!r} is registered, but {instead}; {waits}"
         yield Problem.warning(_service_path(stage, index), message)
         return
     close = nearest(stage.service, [name for kind, name in names if kind is stage.kind])
