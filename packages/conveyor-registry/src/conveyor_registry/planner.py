@@ -285,14 +285,11 @@ class _Steps:
             reason += " (its document is applied, but no registered service matches it)"
         elsewhere = self.matcher.namespaces(stage.kind, stage.service)
         if elsewhere:
-            return (
-                what
-                + reason
-                + (
-                    f" in namespace {pipeline.namespace!r}, but in {elsewhere[0]!r}; a pipeline uses"
-                    " the services of its own namespace"
-                )
+            reason += (
+                f" in namespace {pipeline.namespace!r}, but in {elsewhere[0]!r};"
+                " a pipeline uses the services of its own namespace"
             )
+            return what + reason
         close = nearest(stage.service, [name for name in names if name != stage.service])
         return what + reason + (f"; the nearest registered name is {close!r}" if close else "")
 
