@@ -16,12 +16,15 @@ writes lie before the disk until `write`, clocks stand still until `campaign` or
     propose N WORD...              propose commands, in one frame
     deliver [A->B] [Kind]          deliver matching messages, oldest first (skip=K, n=K: only some)
     drop ... | copy ...            lose them; deliver copies of them
+    forge A->B Kind term=T F=V...  deliver a message that nobody sent (`script_words` says how)
     write N [n=K] | apply N        let (K) writes become durable; let what is committed be applied
+    fail N                         let the node's oldest write fail
     settle [N...]                  deliver, write and apply until these nodes (or all) are at rest
     crash N [kept=K] | restart N   lose the process and what is under way to it; K writes are kept
     snapshot N                     take a snapshot of the node's state
     stream [A->B] | break [A->B]   deliver offered snapshots; lose them
     show [N...]                    print role, term, log and indexes
+    expect N fact=value...         fail, even under `--rewrite`, if the node is different
 
 `quietly` before a command leaves only changes of roles and the ends of proposals in the transcript.
 """
@@ -31,10 +34,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from conveyor_raft.core.frames import Frame
 from conveyor_raft.core.loading import first_state
 from conveyor_raft.core.membership import Membership
 from conveyor_raft.core.messages import Message
@@ -42,14 +44,19 @@ from conveyor_raft.core.options import CoreOptions
 from conveyor_raft.core.output import Output, SnapshotSend
 from conveyor_raft.core.types import (
     ClusterId,
-    EntryKind,
     Identity,
     Incarnation,
-    LogIndex,
     Member,
     NodeId,
     Proposed,
     RaftRole,
+)
+from conveyor_raft.errors import InvariantViolation
+from conveyor_raft.testing.script_words import (
+    describe_entries,
+    describe_node,
+    forge_message,
+    unmet_expectations,
 )
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.wording import describe_message, describe_output, describe_wire
@@ -88,7 +95,9 @@ class Script:
             "deliver": self._deliver,
             "copy": self._copy,
             "drop": self._drop,
+            "forge": self._forge,
             "write": self._write,
+            "fail": self._fail,
             "apply": self._apply,
             "settle": self._settle,
             "crash": self._crash,
@@ -97,6 +106,7 @@ class Script:
             "stream": self._stream,
             "break": self._break,
             "show": self._show,
+            "expect": self._expect,
         }
 
     def run(self, command: str) -> list[str]:
@@ -115,6 +125,8 @@ class Script:
         self._lines = []
         try:
             self._commands[name](plain, named)
+        except ScriptError as error:
+            raise ScriptError(f"{command!r}: {error}") from None
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ScriptError(f"{command!r}: {error!r}") from error
         if command.startswith("quietly "):
@@ -173,6 +185,16 @@ class Script:
         for message in self._pick(words, named):
             self._wire.remove(message)
             self._say(f"lost {describe_message(message)}")
+
+    def _forge(self, words: list[str], named: dict[str, str]) -> None:
+        fields = [f"{name}={value}" for name, value in named.items()]
+        self._arrive(forge_message(self._nodes, [*words, *fields]))
+
+    def _fail(self, words: list[str], _: dict[str, str]) -> None:
+        node = self._running(words[0])
+        self._say(f"write {node.disk.pending[0][0].write_id} of node {node.node_id} fails")
+        node.fail_write()
+        self._take(node)
 
     def _write(self, words: list[str], named: dict[str, str]) -> None:
         node = self._running(words[0])
@@ -241,7 +263,13 @@ class Script:
 
     def _show(self, words: list[str], _: dict[str, str]) -> None:
         for node in [self._nodes[int(word)] for word in words] or self._nodes.values():
-            self._say(f"node {node.node_id}: {_describe_node(node)}")
+            self._say(f"node {node.node_id}: {describe_node(node)}")
+
+    def _expect(self, words: list[str], named: dict[str, str]) -> None:
+        unmet = unmet_expectations(self._nodes[int(words[0])], named)
+        if unmet:
+            raise ScriptError(f"node {words[0]}: {'; '.join(unmet)}")
+        self._say("so it is")
 
     # ------------------------------------------------------------------ what happens
 
@@ -270,7 +298,12 @@ class Script:
         if node.down:
             self._say(f"  node {message.to} is down")
             return
-        node.core.step(message)
+        try:
+            node.core.step(message)
+        except InvariantViolation as violation:
+            node.crash(0)
+            self._say(f"  node {node.node_id} stops: {violation}")
+            return
         self._take(node)
 
     def _finish_write(self, node: SimulatedNode) -> None:
@@ -283,7 +316,7 @@ class Script:
 
     def _finish_apply(self, node: SimulatedNode) -> None:
         frames = node.apply_next()
-        words = " ".join(_describe_entries(frames)) or "the snapshot"
+        words = " ".join(describe_entries(frames)) or "the snapshot"
         self._say(f"node {node.node_id} has applied {words}")
         self._take(node)
 
@@ -309,34 +342,6 @@ def _matches(message: Message, words: list[str]) -> bool:
     return names.issuperset(words)
 
 
-def _describe_entries(frames: Sequence[Frame]) -> Iterator[str]:
-    for frame in frames:
-        for entry in frame.entries():
-            text = entry.payload.decode() if entry.kind is EntryKind.COMMAND else entry.kind.name
-            yield f"{entry.index}:{text}"
-
-
-def _describe_node(node: SimulatedNode) -> str:
-    if node.down:
-        return f"down; its disk ends at {node.disk.last_index}"
-    core = node.core
-    runs: list[str] = []
-    index = core.first_index
-    while index <= core.last_id.index:
-        term = core.term_at(index)
-        last = index
-        while core.term_at(LogIndex(last + 1)) == term:
-            last = LogIndex(last + 1)
-        runs.append(f"{index}..{last} of term {term}")
-        index = LogIndex(last + 1)
-    leader = "" if core.leader_id in {None, node.node_id} else f" of {core.leader_id}"
-    base = "" if core.snapshot is None else f", snapshot at {core.snapshot.index}"
-    return (
-        f"{core.role.value}{leader} in term {core.term}; log {', '.join(runs) or 'empty'}{base};"
-        f" commit {core.commit_index}, applied {core.applied_index}"
-    )
-
-
 def run_script(text: str) -> str:
     """Perform all commands of a script; return it with the transcripts as they are now."""
     script = Script()
@@ -360,7 +365,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     differing = 0
     for file in arguments.files:
         before = file.read_text()
-        after = run_script(before)
+        try:
+            after = run_script(before)
+        except ScriptError as error:
+            differing += 1
+            print(f"fails: {file}: {error}")
+            continue
         if after == before:
             continue
         if arguments.rewrite:
