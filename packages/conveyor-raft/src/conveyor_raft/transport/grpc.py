@@ -112,8 +112,9 @@ class GrpcTransport:
         except RuntimeError as error:
             await server.stop(None)
             raise ListenError(
-                f"cannot listen on {self._listen}: {error}; stop the program that uses the port,"
-                " or choose another"
+                f"cannot listen on {self._listen}: the port is taken by another process, or the"
+                " address is not one of this machine's; stop the other process or choose another"
+                " address"
             ) from error
         self._receiver = receiver
         self._service = RaftTransportService(receiver, self._nudge)
