@@ -157,6 +157,9 @@ def test_unknown_bytes_raise(data, words):
             service_id="s", service_type="Source", endpoint="a:1", lease_ms=999
         ),
         lambda: C.RegisterService(service_id="s", service_type="Cook", endpoint="a:1"),
+        lambda: C.RegisterService(service_id="s", service_type="Source", endpoint="nowhere"),
+        lambda: C.RegisterSidecar(sidecar_id="s", endpoint="http://a:1", boot_id="b"),
+        lambda: C.RegisterSidecar(sidecar_id="s", endpoint="[::1:9091", boot_id="b"),
         lambda: C.CreatePipeline(pipeline_id="p", manifest=b"x" * (256 * 1024 + 1), digest="d"),
         lambda: PositionCommit(
             pipeline_id="p", stage="s", partition="1", term=1, ordinal=1, position=b"x" * 1_025
@@ -169,3 +172,9 @@ def test_bounds_are_kept_at_the_door(wrong):
     """What breaks a bound never becomes a command."""
     with pytest.raises(ValidationError):
         wrong()
+
+
+@pytest.mark.parametrize("endpoint", ["10.0.0.1:50051", "pod-a.svc:9091", "[2001:db8::1]:9091"])
+def test_endpoints_are_host_and_port(endpoint):
+    """Names, IPv4 and bracketed IPv6."""
+    C.RegisterSidecar(sidecar_id="s", endpoint=endpoint, boot_id="b")

@@ -6,9 +6,11 @@ text, list and number has a bound here, checked once, when the command is made.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from conveyor_raft.machines.router.records import ServiceHealth, ServiceType
 
@@ -18,6 +20,14 @@ POSITION_BYTES_MAX = 1_024
 PARTITIONS_MAX = 4_096
 MEMBERS_MAX = 4_096
 SERVICES_PER_SIDECAR_MAX = 1_024
+_ENDPOINT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
+
+
+def _check_endpoint(text: str) -> str:
+    if not _ENDPOINT.fullmatch(text):
+        raise PydanticCustomError("endpoint", "{text} is not host:port", {"text": repr(text[:80])})
+    return text
+
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._:/@-]{0,189}[A-Za-z0-9])?$")]
 """An identifier: letters, digits and ``. _ : / @ -`` within, at most 191 (three joined names)."""
@@ -27,7 +37,8 @@ OptionalId = Annotated[
     str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9._:/@-]{0,189}[A-Za-z0-9])?)?$")
 ]
 PartitionName = Annotated[str, Field(min_length=1, max_length=253)]
-Endpoint = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^\S+$")]
+Endpoint = Annotated[str, Field(max_length=300), AfterValidator(_check_endpoint)]
+"""``host:port``; an IPv6 host stands in brackets."""
 Reason = Annotated[str, Field(max_length=1_024)]
 Text = Annotated[str, Field(max_length=256)]
 Labels = Annotated[
