@@ -281,16 +281,14 @@ def simulate(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Plant each known bug in a copy of the cores and show that the simulators find it."""
+    """Plant each known bug in a copy of the cores and show that the suites find it.
+
+    `-- WORD` plants only those of the Raft core whose names hold the word.
+    """
     install_wheels(session)
-    session.run(
-        "pytest",
-        "-q",
-        "-s",
-        "packages/conveyor-raft/tests/mutants",
-        "packages/conveyor-sidecar/tests/testing",
-        *session.posargs,
-    )
+    session.run("python", "-m", "conveyor_raft.testing.mutants", *session.posargs)
+    if not session.posargs:
+        session.run("pytest", "-q", "-s", "packages/conveyor-sidecar/tests/testing")
 
 
 @nox.session
