@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import click
+
+# The C core of gRPC writes lines of its own between ours, unless it is told not to before it is
+# loaded.
+os.environ["GRPC_VERBOSITY"] = os.environ.get("GRPC_VERBOSITY", "NONE")
 
 from conveyor_config import ConfigError, SidecarSettings, load_settings
 from conveyor_grpc.process import configure_logging, configure_telemetry, stop_signals

@@ -347,7 +347,9 @@ class SidecarNode:
         self._over.set()
 
     def _statistics(self) -> EngineStatistics | None:
-        return None if self._engine is None else self._engine.statistics()
+        if self._engine is None:
+            return None
+        return self._engine.statistics(int(asyncio.get_running_loop().time() * 1000))
 
     def _shell_statistics(self) -> dict[str, float]:
         """What the shell counts itself, under the names of its metrics."""

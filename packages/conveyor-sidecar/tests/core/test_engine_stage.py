@@ -13,7 +13,7 @@ from conveyor_sidecar.core.events import (
     ServiceDown,
     Tick,
 )
-from conveyor_sidecar.core.messages import Done, LaneMessage
+from conveyor_sidecar.core.messages import Done, LaneCredit, LaneMessage
 from conveyor_sidecar.testing.harness import Harness, outputs_of
 
 RETRY, REJECT, BUSY = FailureKind.RETRY, FailureKind.REJECT, FailureKind.BUSY
@@ -61,6 +61,40 @@ def test_a_frame_that_is_filtered_altogether_is_done_at_once() -> None:
     bench.do(CallFinished(bench.one(CallService).call_id, outputs_of()))
     assert bench.said("in").done == [Done(1, 1)]
     assert bench.engine.statistics().stages["p", "t"].filtered == 2
+
+
+def test_what_is_open_is_told_with_its_size_and_age() -> None:
+    """Whoever asks a stage that is stuck learns what it holds and since when."""
+    bench, link = transform()
+    bench.frame(1, "ab", "c")
+    call = bench.one(CallService)
+    began = bench.engine.statistics().now_ms
+    bench.do(Tick(), after_ms=700)
+    now = bench.engine.statistics(began + 1_000)
+    held = now.open["p", "t"]
+    assert (held.records, held.bytes, now.now_ms - (held.since_ms or 0)) == (2, 3, 1_000)
+    bench.do(CallFinished(call.call_id, outputs_of(("A", 0), ("B", 1))))
+    assert bench.engine.statistics().open["p", "t"].records == 2
+    bench.hear(link, LaneMessage(done=[Done(1, 1)]))
+    held = bench.engine.statistics().open["p", "t"]
+    assert (held.records, held.bytes, held.since_ms) == (0, 0, None)
+
+
+def test_time_without_credit_is_counted() -> None:
+    """Outputs that no consumer takes are the sign of a slow consumer, and not of linger."""
+    bench = Harness(linger_ms=0)
+    bench.services_up("t")
+    bench.table("src>t>k", {"src": "up", "t": "me", "k": "down"})
+    link = bench.link_up(records=0, size=0)
+    bench.hello("src>t")
+    bench.frame(1, "a")
+    bench.do(CallFinished(bench.one(CallService).call_id, outputs_of(("A", 0))))
+    began = bench.engine.statistics().now_ms
+    assert bench.engine.statistics(began + 300).stages["p", "t"].credit_wait_ms == 300
+    bench.hear(link, LaneMessage(credits=[LaneCredit(1, 10, 1_000)]), after_ms=500)
+    assert bench.said(link).data
+    later = bench.engine.statistics(began + 10_000)
+    assert later.stages["p", "t"].credit_wait_ms == 500
 
 
 def test_split_outputs_have_paths_of_their_own() -> None:

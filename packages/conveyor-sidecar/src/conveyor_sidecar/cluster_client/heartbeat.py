@@ -49,6 +49,11 @@ def heartbeat_request(
         for (pipeline, stage), counters in list(statistics.stages.items())[:_STAGES_MAX]:
             number = instances.get((pipeline, stage), 0)
             reported = _stage(pipeline, stage, number, counters)
+            held = statistics.open.get((pipeline, stage))
+            if held is not None:
+                reported.open_records, reported.open_bytes = held.records, held.bytes
+                if held.since_ms is not None:
+                    reported.oldest_open_ms = max(0, statistics.now_ms - held.since_ms)
             reported.last_error = last_errors.get((pipeline, stage), "")[:256]
             request.stages.append(reported)
     return request
@@ -66,4 +71,5 @@ def _stage(pipeline: str, stage: str, number: int, counters: StageCounters) -> w
         retried=counters.retried,
         dropped=counters.unrouted,
         duplicates=counters.duplicates,
+        credit_wait_ms=counters.credit_wait_ms,
     )

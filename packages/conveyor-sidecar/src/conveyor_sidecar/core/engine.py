@@ -40,7 +40,7 @@ from conveyor_sidecar.core.reader import Reader
 from conveyor_sidecar.core.reception import Reception
 from conveyor_sidecar.core.routes import Instance, InstanceKey, Pipeline, StageKind, Table
 from conveyor_sidecar.core.runner import Runner
-from conveyor_sidecar.core.statistics import EngineStatistics
+from conveyor_sidecar.core.statistics import EngineStatistics, OpenRecords
 
 _Handler = Callable[["Engine", Any], None]
 
@@ -86,11 +86,15 @@ class Engine:
         self._settle()
         return context.take_effects()
 
-    def statistics(self) -> EngineStatistics:
-        """Return the counters and the present of everything."""
+    def statistics(self, now_ms: int = 0) -> EngineStatistics:
+        """Return the counters and the present of everything, as of `now_ms` if that is later
+        than the last event.
+        """
+        self._context.now_ms = max(self._context.now_ms, now_ms)
         budget = self._context.budget
         return EngineStatistics(
             table_revision=self.table.revision,
+            now_ms=self._context.now_ms,
             records=budget.records,
             bytes=budget.bytes,
             promised_records=budget.promised_records,
@@ -101,7 +105,16 @@ class Engine:
             dead_letters_pending=len(self._letters),
             lanes=self._links.statistics(),
             stages=dict(self._context.stages),
+            open=self._open_records(),
         )
+
+    def _open_records(self) -> dict[tuple[str, str], OpenRecords]:
+        found: dict[tuple[str, str], OpenRecords] = {}
+        for part in self._parts():
+            part.exits.account_waiting()
+            place = part.key.pipeline, part.key.stage
+            found.setdefault(place, OpenRecords()).add(part.open)
+        return found
 
     def _settle(self) -> None:
         """Let every touched part settle, and the sidecar's own lanes talk, until all is quiet."""

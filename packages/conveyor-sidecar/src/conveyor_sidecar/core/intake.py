@@ -16,6 +16,7 @@ from conveyor_sidecar.core.credit import Credit
 from conveyor_sidecar.core.lane import LaneConsumer, LaneName, Receipt
 from conveyor_sidecar.core.messages import LaneAccept, LaneOpen, LaneStatus
 from conveyor_sidecar.core.routes import Pipeline
+from conveyor_sidecar.core.statistics import OpenRecords, earliest
 from conveyor_sidecar.core.timers import Timer
 
 _SAY_MS = 5
@@ -44,6 +45,16 @@ class Intake:
         self._lanes: dict[_Place, LaneConsumer] = {}
         self._say: Timer | None = None
         self.records = 0
+
+    @property
+    def open_records(self) -> OpenRecords:
+        """What came and has not ended."""
+        lanes = self._lanes.values()
+        return OpenRecords(
+            self.records,
+            sum([receipt.size for lane in lanes for receipt in lane.open.values()]),
+            earliest([next(iter(lane.open.values())).since_ms for lane in lanes if lane.open]),
+        )
 
     @property
     def lanes(self) -> list[LaneConsumer]:
@@ -110,6 +121,7 @@ class Intake:
         receipt = lane.accept(frame.sequence, frame.count, len(frame.body))
         self._context.touch(self._owner)
         if receipt is not None:
+            receipt.since_ms = self._context.now_ms
             self.records += frame.count
             self._context.budget.records += frame.count
         return receipt

@@ -200,10 +200,11 @@ class Receipt(Holding):
         sequence: Its number there.
         records: How many records it has.
         size: Bytes of its body.
+        since_ms: When it came.
         waiting: It has not been handed to the service with success yet.
     """
 
-    __slots__ = ("lane", "records", "sequence", "size", "waiting")
+    __slots__ = ("lane", "records", "sequence", "since_ms", "size", "waiting")
 
     def __init__(self, lane: LaneConsumer, sequence: int, records: int, size: int) -> None:
         super().__init__()
@@ -211,6 +212,7 @@ class Receipt(Holding):
         self.sequence = sequence
         self.records = records
         self.size = size
+        self.since_ms = 0
         self.waiting = True
 
     def on_end(self) -> None:

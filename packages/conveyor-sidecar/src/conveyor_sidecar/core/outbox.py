@@ -82,6 +82,8 @@ class Outbox:
         self._queues: defaultdict[int, WaitingLine] = defaultdict(WaitingLine)
         self._stable: dict[tuple[str, str, int], tuple[Origin, int]] = {}
         self._linger: Timer | None = None
+        self._counters = context.counters(producer)
+        self._starved_since_ms: int | None = None
 
     @property
     def empty(self) -> bool:
@@ -149,12 +151,23 @@ class Outbox:
         for lane in self.lanes.values():
             if lane.expired and lane.retained:
                 self._reclaim(lane)
+        starved = False
         for index, queue in self._queues.items():
             while queue.pieces:
                 lane_for = self._choose(index)
+                starved = starved or lane_for is None
                 if lane_for is None or not self._full_or_due(queue, lane_for):
                     break
                 self._send(lane_for, queue)
+        self.account_waiting()
+        self._starved_since_ms = self._context.now_ms if starved else None
+
+    def account_waiting(self) -> None:
+        """Count the time since when nobody had credit for what waits here."""
+        if self._starved_since_ms is not None:
+            now_ms = self._context.now_ms
+            self._counters.credit_wait_ms += now_ms - self._starved_since_ms
+            self._starved_since_ms = now_ms
 
     def done(self, lane: LaneProducer, done: Done) -> None:
         """Frames of a lane have ended."""

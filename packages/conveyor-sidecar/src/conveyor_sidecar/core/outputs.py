@@ -96,6 +96,11 @@ class Exits:
         for box in self._boxes:
             box.pump()
 
+    def account_waiting(self) -> None:
+        """Count the time for which records have waited for credit until now."""
+        for box in self._boxes:
+            box.account_waiting()
+
     def raise_stable(self, origin: Origin, below: int) -> None:
         """Everything of `origin` below `below` has ended: pass it on."""
         for box in self._boxes:

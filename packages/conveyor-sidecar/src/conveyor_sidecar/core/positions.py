@@ -42,9 +42,10 @@ class Reading(Holding):
         size: Bytes of their bodies.
         end_ordinal: First ordinal after the batch.
         end_position: Where reading resumes after the batch.
+        since_ms: When it was read.
     """
 
-    __slots__ = ("end_ordinal", "end_position", "partition", "records", "size")
+    __slots__ = ("end_ordinal", "end_position", "partition", "records", "since_ms", "size")
 
     def __init__(
         self, partition: Partition, records: int, size: int, end_ordinal: int, end_position: bytes
@@ -55,6 +56,7 @@ class Reading(Holding):
         self.size = size
         self.end_ordinal = end_ordinal
         self.end_position = end_position
+        self.since_ms = 0
 
     def on_end(self) -> None:
         """The partition's low mark may move."""
@@ -180,6 +182,11 @@ class Partition:
             self.held -= passed.records
             self.held_bytes -= passed.size
         self._on_ended(self, reading, held - self.held)
+
+    @property
+    def held_since_ms(self) -> int | None:
+        """When the first batch that is still held was read."""
+        return self._readings[0].since_ms if self._readings else None
 
     def commit(self) -> PositionCommit:
         """What may be committed now."""

@@ -44,6 +44,7 @@ from conveyor_sidecar.core.routes import (
     RetryPolicy,
     Stage,
 )
+from conveyor_sidecar.core.statistics import OpenRecords, earliest
 from conveyor_sidecar.core.timers import Timer
 
 
@@ -97,6 +98,16 @@ class Reader:
         return all(
             partition.empty and partition.state is not PartitionState.READING
             for partition in self.partitions.values()
+        )
+
+    @property
+    def open(self) -> OpenRecords:
+        """What was read and has not ended."""
+        partitions = self.partitions.values()
+        return OpenRecords(
+            sum([partition.held for partition in partitions]),
+            sum([partition.held_bytes for partition in partitions]),
+            earliest([partition.held_since_ms for partition in partitions]),
         )
 
     def update(self, pipeline: Pipeline, instance: Instance) -> None:
@@ -274,6 +285,7 @@ class Reader:
         self._failures = 0
         total = count + len(event.oversize)
         reading = partition.read(total, len(event.body), batch.end, event.position)
+        reading.since_ms = self._context.now_ms
         self._context.budget.records += total
         self._counters.read += total
         piece = Piece(batch.frame, (reading,))

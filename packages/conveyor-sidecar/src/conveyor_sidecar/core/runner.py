@@ -33,6 +33,7 @@ from conveyor_sidecar.core.letters import DeadLetters
 from conveyor_sidecar.core.outbox import LaneCarrier
 from conveyor_sidecar.core.outputs import Exits
 from conveyor_sidecar.core.routes import Instance, InstanceKey, Pipeline, Stage, StageKind
+from conveyor_sidecar.core.statistics import OpenRecords
 
 
 class Runner:
@@ -71,6 +72,11 @@ class Runner:
     def empty(self) -> bool:
         """Nothing of anybody's is in custody here."""
         return not self.intake.records and self.calls.empty and self.exits.empty
+
+    @property
+    def open(self) -> OpenRecords:
+        """What was received and has not ended."""
+        return self.intake.open_records
 
     def update(self, pipeline: Pipeline, instance: Instance) -> None:
         """Take over what a newer table says about the same assignment."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -22,6 +23,7 @@ class StageCounters:
         duplicates: Recognised at the sink as already written or under way.
         superseded: Of an older owner of their partition; the newer one reads them again.
         calls_failed: Calls without a usable answer.
+        credit_wait_ms: Time for which records were ready and no consumer had credit for them.
     """
 
     read: int = 0
@@ -36,6 +38,33 @@ class StageCounters:
     duplicates: int = 0
     superseded: int = 0
     calls_failed: int = 0
+    credit_wait_ms: int = 0
+
+
+@dataclass(slots=True)
+class OpenRecords:
+    """What a stage, or one instance of it, has in its custody at this moment.
+
+    Attributes:
+        records: Read or received, and not done.
+        bytes: Of their bodies.
+        since_ms: Since when the first of them; None if there is none.
+    """
+
+    records: int = 0
+    bytes: int = 0
+    since_ms: int | None = None
+
+    def add(self, other: OpenRecords) -> None:
+        """Count another instance's in."""
+        self.records += other.records
+        self.bytes += other.bytes
+        self.since_ms = earliest([self.since_ms, other.since_ms])
+
+
+def earliest(moments: Iterable[int | None]) -> int | None:
+    """The first of the moments that are any."""
+    return min([moment for moment in moments if moment is not None], default=None)
 
 
 @dataclass(slots=True)
@@ -59,6 +88,7 @@ class EngineStatistics:
 
     Attributes:
         table_revision: Of the table it runs on.
+        now_ms: The moment, on the engine's clock.
         records: Un-ended records, those ended above a low mark included.
         bytes: Retained bytes.
         promised_records: Records that others may still send.
@@ -69,9 +99,11 @@ class EngineStatistics:
         dead_letters_pending: Dead letters on their way to the disk.
         lanes: The outgoing lanes.
         stages: Counters by (pipeline, stage).
+        open: What is in custody, by (pipeline, stage).
     """
 
     table_revision: int = 0
+    now_ms: int = 0
     records: int = 0
     bytes: int = 0
     promised_records: int = 0
@@ -82,3 +114,4 @@ class EngineStatistics:
     dead_letters_pending: int = 0
     lanes: list[LaneStatistics] = field(default_factory=list)
     stages: dict[tuple[str, str], StageCounters] = field(default_factory=dict)
+    open: dict[tuple[str, str], OpenRecords] = field(default_factory=dict)

@@ -133,11 +133,13 @@ async def _identify(channel: grpc.aio.Channel, endpoint: str) -> FoundProcess:
 
 async def _list_services(channel: grpc.aio.Channel, endpoint: str) -> tuple[str, ...]:
     for method in _REFLECTION_METHODS:
-        call = channel.stream_stream(
+        # The stream's one request leaves together with the call: written later, it could meet a
+        # call that the server has ended already, and its status would be lost.
+        call = channel.unary_stream(
             method,
             request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
             response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
-        )(iter((reflection_pb2.ServerReflectionRequest(list_services="*"),)))
+        )(reflection_pb2.ServerReflectionRequest(list_services="*"))
         try:
             answer = await call.read()
         except grpc.aio.AioRpcError as error:
