@@ -21,8 +21,8 @@ def forge_message(nodes: Mapping[int, SimulatedNode], words: Sequence[str]) -> M
     """Build the message `A->B Kind term=T field=value...`.
 
     `7/2` is entry 7 of term 2; `frames=8/2:x,y` are the commands x and y from entry 8 of term 2 on;
-    a field that is not given is 0, or empty. `sender=N` forges the envelope's sender,
-    `cluster=NAME` its cluster, `incarnation=NAME` the sender's life.
+    a field that is not given is 0, or empty. `term` is the envelope's, and so are `cluster=NAME` and
+    `incarnation=NAME`; a term in the message itself is `body.term=T`.
 
     Raises:
         ValueError: there is no such message, or it has no such field.
@@ -37,6 +37,7 @@ def forge_message(nodes: Mapping[int, SimulatedNode], words: Sequence[str]) -> M
     body_type: Any = getattr(messages, kind, None)
     if body_type is None:
         raise ValueError(f"there is no message {kind}")
+    named = {name.removeprefix("body."): value for name, value in named.items()}
     unknown = sorted(named.keys() - set(body_type._fields))
     if unknown:
         raise ValueError(f"{kind} has no {', '.join(unknown)}, but {', '.join(body_type._fields)}")
@@ -69,6 +70,7 @@ def _parse(text: str) -> Any:
 def unmet_expectations(node: SimulatedNode, named: Mapping[str, str]) -> list[str]:
     """Compare a node with what is expected of it; return what differs."""
     facts = dict(_facts(node))
+    named = {name.removeprefix("body."): value for name, value in named.items()}
     unknown = sorted(named.keys() - facts.keys())
     if unknown:
         raise ValueError(f"no fact {', '.join(unknown)}; there are {', '.join(facts)}")
