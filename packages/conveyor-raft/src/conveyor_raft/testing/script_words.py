@@ -21,7 +21,7 @@ def forge_message(nodes: Mapping[int, SimulatedNode], words: Sequence[str]) -> M
     """Build the message `A->B Kind term=T field=value...`.
 
     `7/2` is entry 7 of term 2; `frames=8/2:x,y` are the commands x and y from entry 8 of term 2 on;
-    a field that is not given is 0, or empty. `term` is the envelope's, and so are `cluster=NAME` and
+    a field that is not given is 0, or empty. `term` is the envelope's, as are `cluster=NAME` and
     `incarnation=NAME`; a term in the message itself is `body.term=T`.
 
     Raises:
