@@ -39,6 +39,10 @@ class RejectedError(RaftError):
     retry_safe: ClassVar[bool] = True
 
 
+class InvalidChange(RejectedError):
+    """A change of the membership that makes no sense for the membership as it is."""
+
+
 class NotLeader(RejectedError):
     """This node does not lead; the error carries who does, as far as this node knows."""
 

@@ -2,14 +2,17 @@
 
 Rules kept: one vote for each term, durable before anybody hears of it; never for a candidate whose
 log lacks something that may be committed, which is one that ends in an older term, or in the same
-term at a lower index; a candidate that asks again gets the same answer again.
+term at a lower index; a candidate that asks again gets the same answer again. Who is no voter here
+gets a vote only if its log goes further than this one, because it may then be a voter by an entry
+that is missing here; a node that was removed does not get one. A learner that is asked votes: the
+candidate may know that it was promoted.
 """
 
 from __future__ import annotations
 
 from conveyor_raft.core.messages import Message, RequestVote, VoteReply
 from conveyor_raft.core.replica import Replica
-from conveyor_raft.core.types import LogId
+from conveyor_raft.core.types import LogId, NodeId
 
 
 def at_least_as_complete(candidate: LogId, own: LogId) -> bool:
@@ -17,10 +20,16 @@ def at_least_as_complete(candidate: LogId, own: LogId) -> bool:
     return (candidate.term, candidate.index) >= (own.term, own.index)
 
 
+def eligible(replica: Replica, candidate: NodeId, last: LogId) -> bool:
+    """Whether a candidate with this log may lead, as far as this node can tell."""
+    own = replica.log.last_id
+    return at_least_as_complete(last, own) and (last != own or candidate in replica.voters)
+
+
 def answer(replica: Replica, message: Message, request: RequestVote) -> bool:
     """Answer a candidate of the current term; tell whether the vote was granted."""
     free = replica.voted_for in {None, message.sender}
-    granted = free and at_least_as_complete(request.last, replica.log.last_id)
+    granted = free and eligible(replica, message.sender, request.last)
     if granted:
         replica.adopt(replica.term, message.sender)
     replica.promise(message.sender, VoteReply(granted))

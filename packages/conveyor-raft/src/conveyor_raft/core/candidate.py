@@ -8,7 +8,7 @@ lost request or answer is made good by asking again within the term.
 from __future__ import annotations
 
 from conveyor_raft.core.messages import Message, RequestVote, VoteReply
-from conveyor_raft.core.quorum import VoteResult, vote_result
+from conveyor_raft.core.quorum import VoteResult, joint_vote_result
 from conveyor_raft.core.replica import Replica
 from conveyor_raft.core.types import NodeId, RaftRole, Term
 
@@ -63,9 +63,9 @@ class Candidate:
     def _ask(self, replica: Replica) -> None:
         self._ask_again_ms = replica.now_ms + replica.options.heartbeat_interval_ms
         request = RequestVote(replica.log.last_id)
-        for peer in replica.peers:
-            if peer not in self._votes:
+        for peer in replica.voters:
+            if peer not in self._votes and peer != replica.identity.node_id:
                 replica.promise(peer, request)
 
     def _result(self, replica: Replica) -> VoteResult:
-        return vote_result(replica.voters, self._votes)
+        return joint_vote_result(replica.halves, self._votes)

@@ -55,7 +55,7 @@ class Follower:
         A timer that is noticed much too late shows that this process stood still, not that the
         leader did: what piled up in the meantime is heard before the second, final alarm.
         """
-        if self.deadline_ms is None or not replica.is_voter:
+        if self.deadline_ms is None or not replica.may_campaign:
             self.deadline_ms = None
             return False
         late_ms = replica.now_ms - self.deadline_ms

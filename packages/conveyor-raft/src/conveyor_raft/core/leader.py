@@ -7,6 +7,8 @@ Rules kept:
 * Its own copy counts like any other: when it is durable, not before.
 * A heartbeat never carries a commit index beyond what the receiver is known to have.
 * It never deletes from its log.
+* A configuration counts from the moment it is appended; a leader that is not in it goes on leading,
+  without counting itself, until it is committed, and lets the others know before it goes.
 * Entries leave for the followers at once, while the own disk is still writing; frames are handed on
   as they are.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from conveyor_raft.core.change import MembershipChange
 from conveyor_raft.core.frames import FRAME_OVERHEAD_BYTES, LENGTH_BYTES, Frame
 from conveyor_raft.core.messages import (
     AppendAck,
@@ -27,16 +30,40 @@ from conveyor_raft.core.messages import (
 )
 from conveyor_raft.core.output import SnapshotSend
 from conveyor_raft.core.progress import Probe, Progress, Replicate, Snapshot
-from conveyor_raft.core.quorum import quorum_index
+from conveyor_raft.core.quorum import joint_quorum_index
+from conveyor_raft.core.reconfiguration import Reconfiguration, active_membership
 from conveyor_raft.core.replica import Replica
-from conveyor_raft.core.types import EntryKind, LogId, LogIndex, NodeId, RaftRole
+from conveyor_raft.core.types import (
+    EntryKind,
+    LogId,
+    LogIndex,
+    Member,
+    NodeId,
+    RaftRole,
+    RefusedReason,
+)
 from conveyor_raft.errors import InvariantViolation
+
+_FAREWELL_ELECTIONS = 2
+"""For how many election timeouts a removed member is told of its removal."""
 
 
 class Leader:
-    """What the followers have, and when the next heartbeat is due."""
+    """What the followers have, and when the next heartbeat is due.
 
-    __slots__ = ("_first_index", "deadline_ms", "leader_id", "progress", "snapshots")
+    `departing`: members that were removed and have not been told yet, with when to give them up.
+    """
+
+    __slots__ = (
+        "_first_index",
+        "_sessions",
+        "deadline_ms",
+        "departing",
+        "leader_id",
+        "progress",
+        "reconfiguration",
+        "snapshots",
+    )
 
     role = RaftRole.LEADER
 
@@ -44,10 +71,11 @@ class Leader:
         """Append the entry that begins the term; what the followers have is not known yet."""
         self.leader_id = replica.identity.node_id
         self._first_index = LogIndex(replica.log.last_index + 1)
-        self.progress = {
-            peer: Progress(session, self._first_index)
-            for session, peer in enumerate(replica.peers, 1)
-        }
+        self.progress: dict[NodeId, Progress] = {}
+        self.departing: dict[NodeId, tuple[Member, int | None]] = {}
+        self._sessions = 0
+        self._meet(replica)
+        self.reconfiguration = Reconfiguration()
         self.snapshots: list[SnapshotSend] = []
         self.deadline_ms = replica.now_ms + replica.options.heartbeat_interval_ms
         self._append(replica, EntryKind.NOOP, [b""], replica.timestamp_ms())
@@ -77,9 +105,49 @@ class Leader:
             size += added
         self._append(replica, EntryKind.COMMAND, batch, timestamp_ms)
 
+    def change_membership(
+        self, replica: Replica, change: MembershipChange, token: int
+    ) -> RefusedReason | None:
+        """Take up a change, or say why not.
+
+        Raises:
+            InvalidChange: it makes no sense for the membership as it is.
+        """
+        refusal = self.reconfiguration.refusal(replica, change, self._first_index)
+        if refusal is None:
+            self.reconfiguration.begin(change, token)
+            self.reconfigure(replica)
+        return refusal
+
+    def reconfigure(self, replica: Replica) -> None:
+        """Append the next configuration on the way to what was wished, when it is time."""
+        membership = self.reconfiguration.next(replica, self.progress, self._first_index)
+        if membership is None:
+            return
+        before = active_membership(replica)
+        self._append(replica, EntryKind.CONFIG, [membership.encode()], replica.timestamp_ms())
+        replica.counters["configurations"] += 1
+        for member in before.members:
+            after = membership.get(member.node_id)
+            if member.node_id != self.leader_id and after is None:
+                self.departing[member.node_id] = member, None
+        self._meet(replica)
+        self.count_copies(replica)
+
+    def is_done(self, replica: Replica) -> bool:
+        """Whether the configuration that this node is not counted in is committed."""
+        since = replica.configurations.active_since
+        return not replica.is_voter and since <= replica.commit_index
+
     def on_deadline(self, replica: Replica) -> None:
         """Tell every follower that the leader is alive."""
         self.deadline_ms = replica.now_ms + replica.options.heartbeat_interval_ms
+        self.say_commit(replica)
+        if self.departing:
+            self._part(replica)
+
+    def say_commit(self, replica: Replica) -> None:
+        """Send every follower a heartbeat."""
         for peer, progress in self.progress.items():
             commit = min(progress.match, replica.commit_index)
             replica.send(peer, Heartbeat(progress.session, commit))
@@ -145,14 +213,13 @@ class Leader:
 
     def count_copies(self, replica: Replica) -> None:
         """Commit what a majority has stored, if it reaches into this leader's own term."""
-        stored = quorum_index(
-            [
-                replica.ledger.durable_index
-                if voter == self.leader_id
-                else self.progress[voter].match
-                for voter in replica.voters
-            ]
-        )
+        durable = {
+            voter: replica.ledger.durable_index
+            if voter == self.leader_id
+            else self.progress[voter].match
+            for voter in replica.voters
+        }
+        stored = joint_quorum_index(replica.halves, durable)
         if stored >= self._first_index and stored > replica.commit_index:
             replica.commit_to(stored)
 
@@ -213,7 +280,30 @@ class Leader:
         if progress is None or progress.session != session:
             replica.counters["stale"] += 1
             return None
+        progress.answers += 1
         return progress
+
+    def _meet(self, replica: Replica) -> None:
+        """Begin to replicate to new members, each in a session that no life before it had."""
+        for peer in replica.peers:
+            if peer in self.progress and peer not in self.departing:
+                continue
+            self.departing.pop(peer, None)
+            self._sessions += 1
+            self.progress[peer] = Progress(self._sessions, self._first_index)
+
+    def _part(self, replica: Replica) -> None:
+        """Stop replicating to removed members that know it, or had the time to."""
+        commit = replica.commit_index
+        since = replica.configurations.active_since
+        for peer, (member, give_up_ms) in list(self.departing.items()):
+            if since > commit:
+                continue
+            if give_up_ms is None:
+                patience_ms = replica.options.election_timeout_max_ms * _FAREWELL_ELECTIONS
+                self.departing[peer] = member, replica.now_ms + patience_ms
+            elif self.progress[peer].match >= since or replica.now_ms >= give_up_ms:
+                del self.departing[peer], self.progress[peer]
 
     @staticmethod
     def _append(

@@ -14,7 +14,8 @@ class CoreOptions:
     that neither a slow quorum nor a slow state machine fills the memory. A snapshot is due after
     `snapshot_interval_entries` or `snapshot_interval_bytes`, whichever comes first; behind it the
     log keeps `snapshot_trailing_entries` for followers that are only a little late, but no more
-    than `snapshot_trailing_bytes`.
+    than `snapshot_trailing_bytes`. A learner that is to be promoted has `catch_up_rounds_max`
+    rounds to catch up, and must not stand still for `catch_up_silence_ms`.
     """
 
     election_timeout_min_ms: int = 150
@@ -30,6 +31,8 @@ class CoreOptions:
     snapshot_interval_bytes: int = 64 * 1024 * 1024
     snapshot_trailing_entries: int = 1_000
     snapshot_trailing_bytes: int = 16 * 1024 * 1024
+    catch_up_rounds_max: int = 10
+    catch_up_silence_ms: int = 10_000
 
     def __post_init__(self) -> None:
         """Refuse what the algorithm cannot work with."""

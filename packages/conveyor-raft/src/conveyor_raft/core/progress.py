@@ -73,11 +73,12 @@ class Snapshot:
 class Progress:
     """One follower in one stream of replication, named by `session`."""
 
-    __slots__ = ("match", "next", "session", "state")
+    __slots__ = ("answers", "match", "next", "session", "state")
 
     def __init__(self, session: int, next_index: LogIndex) -> None:
         """Know nothing yet, and try at `next_index`."""
         self.session = session
+        self.answers = 0
         self.match = LogIndex(0)
         self.next = next_index
         self.state: Probe | Replicate | Snapshot = Probe()

@@ -28,6 +28,7 @@ from typing import Any
 
 from conveyor_raft.core import ballot
 from conveyor_raft.core.candidate import Candidate
+from conveyor_raft.core.change import MembershipChange
 from conveyor_raft.core.follower import Follower
 from conveyor_raft.core.leader import Leader
 from conveyor_raft.core.loading import LoadedState
@@ -84,7 +85,7 @@ class RaftCore(CoreViews):
         replica = Replica(identity, options, random, loaded, now_ms)
         self._replica = replica
         # A sole voter has nobody to wait for.
-        alone = replica.is_voter and not replica.peers
+        alone = replica.voters == (identity.node_id,)
         deadline_ms = now_ms if alone else replica.patience()
         self._role: Follower | Candidate | Leader = Follower(None, deadline_ms)
         self._proposals = Proposals()
@@ -153,6 +154,26 @@ class RaftCore(CoreViews):
         self._proposals.add(token, proposed)
         return proposed
 
+    def change_membership(self, change: MembershipChange, *, token: int) -> ProposeResult:
+        """Begin to change who belongs to the cluster, if this node leads and nothing else changes.
+
+        The token ends as `Applied` when the last configuration of the change is in force for good.
+
+        Raises:
+            InvalidChange: the change makes no sense for the membership as it is.
+        """
+        replica, role = self._replica, self._role
+        if self._failed:
+            return Refused(RefusedReason.FAILED, None, replica.term)
+        if not isinstance(role, Leader):
+            return Refused(RefusedReason.NOT_LEADER, role.leader_id, replica.term)
+        first = LogIndex(replica.log.last_index + 1)
+        refusal = role.change_membership(replica, change, token)
+        if refusal is not None:
+            return Refused(refusal, role.leader_id, replica.term)
+        self._note_changes(role)
+        return Proposed(first, replica.log.last_index, replica.term)
+
     def on_written(self, write_id: int) -> None:
         """Everything up to and including this write is durable."""
         replica, role = self._replica, self._role
@@ -170,8 +191,8 @@ class RaftCore(CoreViews):
         Open tokens end as `Unknown`, proposals are refused, and no message leaves any more.
         """
         self._failed = True
+        self._lose_office(f"write {write_id} failed on the leader's disk", LogIndex(0))
         self._role = Follower(None, None)
-        self._proposals.abandon(LogIndex(0), f"write {write_id} failed on the leader's disk")
 
     def on_applied(self, index: LogIndex) -> None:
         """The state machine has applied everything up to the index."""
@@ -239,8 +260,7 @@ class RaftCore(CoreViews):
         if not self._failed:
             self._fire_timer()
             if isinstance(self._role, Leader):
-                self._role.replicate(replica)
-                out.send_snapshot, self._role.snapshots = self._role.snapshots, []
+                self._lead(self._role, out)
             if write:
                 out.write = replica.ledger.take_write(replica.log.last_index)
             out.messages, replica.messages = replica.messages, []
@@ -328,7 +348,7 @@ class RaftCore(CoreViews):
             deadline_ms = before.election_deadline_ms
         else:
             deadline_ms = replica.patience()
-            self._proposals.abandon(replica.commit_index, "the leader lost its office")
+            self._lose_office("the leader lost its office", replica.commit_index)
         self._role = Follower(leader_id, deadline_ms)
         return self._role
 
@@ -340,6 +360,32 @@ class RaftCore(CoreViews):
             role.on_deadline(replica)
         elif role.on_deadline(replica):
             self._role = Candidate(replica)
+
+    def _lead(self, role: Leader, out: Output) -> None:
+        """Go on with what a leader does by itself."""
+        replica = self._replica
+        role.reconfigure(replica)
+        self._note_changes(role)
+        role.replicate(replica)
+        out.send_snapshot, role.snapshots = role.snapshots, []
+        if role.is_done(replica):
+            role.say_commit(replica)
+            self._follow(replica.term, None)
+
+    def _note_changes(self, role: Leader) -> None:
+        """Follow the entries that end a change of the membership, and end what was given up."""
+        changes = role.reconfiguration
+        for token, proposed in changes.proposed:
+            self._proposals.add(token, proposed)
+        self._proposals.finished += changes.withdrawn
+        changes.proposed, changes.withdrawn = [], []
+
+    def _lose_office(self, reason: str, committed: LogIndex) -> None:
+        """End what only a leader can bring to its end."""
+        if isinstance(self._role, Leader):
+            self._role.reconfiguration.give_up(self._replica, reason)
+            self._note_changes(self._role)
+        self._proposals.abandon(committed, reason)
 
     def _decide(self, result: VoteResult) -> None:
         if result is VoteResult.WON:

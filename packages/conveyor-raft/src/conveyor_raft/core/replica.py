@@ -95,20 +95,44 @@ class Replica:
 
     @property
     def is_voter(self) -> bool:
-        """Whether this node may campaign."""
+        """Whether this node counts."""
         return self.identity.node_id in self.voters
 
     @property
+    def may_campaign(self) -> bool:
+        """Whether this node may ask for votes.
+
+        A voter that appended its own removal, and does not know it committed, is still needed: the
+        others may not be able to elect anybody without its log (Ongaro 2014, §4.2.2).
+        """
+        own = self.identity.node_id
+        for index, membership in reversed(self.configurations.entries):
+            if own in membership.electors:
+                return True
+            if index <= self.commit_index:
+                break
+        return False
+
+    @property
     def voters(self) -> Sequence[NodeId]:
-        """The members, in the order of their ids; none on an empty node."""
+        """Whose votes count, in either half, in the order of their ids; none on an empty node."""
         membership = self.configurations.active
-        return () if membership is None else membership.voters
+        return () if membership is None else membership.electors
+
+    @property
+    def halves(self) -> Sequence[Sequence[NodeId]]:
+        """The voters as they are counted: one group, or two while the configuration is joint."""
+        membership = self.configurations.active
+        return () if membership is None else membership.halves
 
     @property
     def peers(self) -> Sequence[NodeId]:
-        """The other members, in the order of their ids."""
+        """The other members, learners as well, in the order of their ids."""
+        membership = self.configurations.active
+        if membership is None:
+            return ()
         own = self.identity.node_id
-        return [node for node in self.voters if node != own]
+        return [member.node_id for member in membership.members if member.node_id != own]
 
     def adopt(self, term: Term, voted_for: NodeId | None) -> None:
         """Enter a term, or vote in the current one; both become durable in one write."""
@@ -244,8 +268,8 @@ class Replica:
         self.send_after(self.ledger.term_barrier(), to, body)
 
     def patience(self) -> int | None:
-        """Draw until when to wait for a leader; a node outside the configuration waits for ever."""
-        return self.election_deadline() if self.is_voter else None
+        """Draw until when to wait for a leader; who may not campaign waits for ever."""
+        return self.election_deadline() if self.may_campaign else None
 
     def election_deadline(self) -> int:
         """Draw the end of an election, or of the patience that comes before it."""

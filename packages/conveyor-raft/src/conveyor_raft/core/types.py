@@ -71,7 +71,7 @@ class Identity(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One voter as the log knows it.
+    """One node as the log knows it.
 
     An empty `incarnation` accepts messages of any incarnation of the node.
     """
@@ -98,10 +98,17 @@ class RefusedReason(enum.Enum):
     NOT_LEADER = "not leader"
     BUSY = "busy"
     FAILED = "failed"
+    NOT_READY = "no entry of this term is committed yet"
+    CHANGE_IN_PROGRESS = "another change of the membership is on its way"
+    CONFIGURATION_MOVED = "the membership is not the expected one"
 
 
 class Proposed(NamedTuple):
-    """The payloads are in the leader's log; the token will end as `Applied` or `Unknown`."""
+    """The payloads are in the leader's log; the token will end as `Applied` or `Unknown`.
+
+    A change of the membership that must wait for learners first has no entry at this moment:
+    `last_index` is below `first_index`. It may also end as `Withdrawn`.
+    """
 
     first_index: LogIndex
     last_index: LogIndex
@@ -135,7 +142,13 @@ class Unknown(NamedTuple):
     reason: str
 
 
-Outcome = Applied | Unknown
+class Withdrawn(NamedTuple):
+    """A change of the membership surely does not take place; learners that it added may stay."""
+
+    reason: str
+
+
+Outcome = Applied | Unknown | Withdrawn
 """How a token that was `Proposed` ends; each one ends exactly once."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from conveyor_raft.core.candidate import Candidate
 from conveyor_raft.core.follower import Follower
@@ -13,7 +13,7 @@ from conveyor_raft.core.messages import SnapshotMeta
 from conveyor_raft.core.progress import Progress
 from conveyor_raft.core.proposals import Proposals
 from conveyor_raft.core.replica import Replica
-from conveyor_raft.core.types import LogId, LogIndex, NodeId, RaftRole, Term
+from conveyor_raft.core.types import LogId, LogIndex, Member, NodeId, RaftRole, Term
 
 
 class CoreViews:
@@ -78,6 +78,18 @@ class CoreViews:
     def membership(self) -> Membership | None:
         """The configuration in force; None on an empty node."""
         return self._replica.membership
+
+    @property
+    def configurations(self) -> Sequence[tuple[LogIndex, Membership]]:
+        """What is remembered of the configurations, oldest first, the one in force last."""
+        return self._replica.configurations.entries
+
+    @property
+    def departing(self) -> tuple[Member, ...]:
+        """Removed members to whom a leader still talks, so that they learn of it."""
+        if not isinstance(self._role, Leader):
+            return ()
+        return tuple(member for member, _ in self._role.departing.values())
 
     @property
     def snapshot(self) -> SnapshotMeta | None:
