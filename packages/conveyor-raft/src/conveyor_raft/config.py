@@ -55,6 +55,10 @@ class RaftConfig(BaseModel):
     max_inflight_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     max_uncommitted_entries: int = Field(default=65_536, ge=1)
     max_uncommitted_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    catch_up_rounds_max: int = Field(default=10, ge=1)
+    """Rounds in which a learner must come up to the leader's log before it is promoted."""
+    catch_up_silence_ms: int = Field(default=10_000, ge=1)
+    """How long such a learner may stand still before its promotion is withdrawn."""
     outbox_bytes_max: int = Field(default=16 * 1024 * 1024, ge=1024)
     """Bytes that wait for one peer; above it the oldest message that can be replaced is dropped."""
     watchers_max: int = Field(default=1_000, ge=1)
