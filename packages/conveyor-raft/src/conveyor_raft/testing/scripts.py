@@ -20,6 +20,7 @@ writes lie before the disk until `write`, clocks stand still until `campaign` or
     write N [n=K] | apply N        let (K) writes become durable; let what is committed be applied
     fail N                         let the node's oldest write fail
     settle [N...]                  deliver, write and apply until these nodes (or all) are at rest
+    peer N M up|down               tell node N that its connection to node M came up or went down
     crash N [kept=K] | restart N   lose the process and what is under way to it; K writes are kept
     snapshot N                     take a snapshot of the node's state
     stream [A->B] | break [A->B]   deliver offered snapshots; lose them
@@ -100,6 +101,7 @@ class Script:
             "fail": self._fail,
             "apply": self._apply,
             "settle": self._settle,
+            "peer": self._peer,
             "crash": self._crash,
             "restart": self._restart,
             "snapshot": self._snapshot,
@@ -226,6 +228,11 @@ class Script:
                     self._wire.remove(message)
                     self._arrive(message)
                     busy = True
+
+    def _peer(self, words: list[str], _: dict[str, str]) -> None:
+        node = self._running(words[0])
+        node.core.on_peer(NodeId(int(words[1])), up={"up": True, "down": False}[words[2]])
+        self._take(node)
 
     def _crash(self, words: list[str], named: dict[str, str]) -> None:
         node = self._running(words[0])
