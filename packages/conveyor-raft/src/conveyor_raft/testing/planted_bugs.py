@@ -96,22 +96,28 @@ def _parse(lines: Sequence[str], file: Path) -> PlantedBug:
     return PlantedBug(name, module, tests, old, new)
 
 
-def plant(bug: PlantedBug, folder: Path) -> None:
-    """Put a copy of the package with the bug into the folder.
+def patch(bug: PlantedBug) -> str:
+    """Return the text of the bug's module with the bug.
 
     Raises:
         ValueError: the patch does not match exactly once.
+        SyntaxError: the patched module does not compile.
     """
-    copy = folder / _PACKAGE.name
-    shutil.copytree(_PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    module = copy / bug.module
-    text = module.read_text()
-    found = f"\n{text}".count(f"\n{bug.old}")
+    text = "\n" + (_PACKAGE / bug.module).read_text()
+    found = text.count(f"\n{bug.old}")
     if found != 1:
         raise ValueError(f"{bug.name}: {bug.module} holds the patched text {found} times")
-    patched = f"\n{text}".replace(f"\n{bug.old}", f"\n{bug.new}")[1:]
+    patched = text.replace(f"\n{bug.old}", f"\n{bug.new}")[1:]
     compile(patched, bug.module, "exec")
-    module.write_text(patched)
+    return patched
+
+
+def plant(bug: PlantedBug, folder: Path) -> None:
+    """Put a copy of the package with the bug into the folder; raises what `patch` raises."""
+    patched = patch(bug)
+    copy = folder / _PACKAGE.name
+    shutil.copytree(_PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / bug.module).write_text(patched)
 
 
 def hunt(bug: PlantedBug, *, seeds: int, events: int, tests: Path) -> Find | None:
