@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -88,7 +89,7 @@ class Handlers:
         service: CalledService = self.find(kind, request.call)
         traceparent = _traceparent(context)
         try:
-            return await self.workers.answer(service, service.answer(request, traceparent))
+            return await self.workers.answer(service, partial(service.answer, request, traceparent))
         except MalformedCall as error:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from conveyor_sdk.calls import CalledService
 from conveyor_sdk.carrier import (
@@ -282,7 +283,9 @@ class _Run:
     ) -> tuple[Sequence[record_pb2.Failure], Frame]:
         data = await self._request(stage, frame, attempt)
         request = transform_pb2.TransformRequest.FromString(data)
-        answer = split_transform_response(await self.workers.answer(stage, stage.answer(request)))
+        answer = split_transform_response(
+            await self.workers.answer(stage, partial(stage.answer, request))
+        )
         paths = output_paths(answer.parents, frame.paths, stage.name)
         outputs = derive(frame, answer.body, answer.lengths, answer.parents, paths)
         ended = len(set(answer.parents)) + len(answer.failures)
@@ -295,7 +298,7 @@ class _Run:
         data = await self._request(stage, frame, attempt)
         for _ in range(2 if self._duplicate else 1):
             request = sink_pb2.SinkRequest.FromString(data)
-            written = await self.workers.answer(stage, stage.answer(request))
+            written = await self.workers.answer(stage, partial(stage.answer, request))
         failures = sink_pb2.SinkResponse.FromString(written).failures
         failed = {failure.index for failure in failures}
         self._written(frame.select([i for i in range(frame.count) if i not in failed]))

@@ -39,21 +39,22 @@ class Workers:
         """Handlers that are running in threads."""
         return self._busy
 
-    async def answer(self, service: CalledService, answering: Coroutine[Any, Any, bytes]) -> bytes:
-        """Return what `answering` returns, run where the handler of `service` belongs."""
+    async def answer(
+        self, service: CalledService, answer: Callable[[], Coroutine[Any, Any, bytes]]
+    ) -> bytes:
+        """Return what `answer` returns, run where the handler of `service` belongs."""
         places = self._places[service.name]
-        try:
-            await places.acquire()
-        except asyncio.CancelledError:
-            answering.close()
-            raise
+        await places.acquire()
         if service.shape.on_loop:
             try:
-                return await answering
+                return await answer()
             finally:
                 places.release()
+        # The coroutine is made in the thread: a call that is dropped before it begins leaves none.
+        running = asyncio.get_running_loop().run_in_executor(
+            self._pool, lambda: run_unwaiting(answer())
+        )
         self._busy += 1
-        running = asyncio.get_running_loop().run_in_executor(self._pool, run_unwaiting, answering)
 
         def left(_: asyncio.Future[bytes]) -> None:
             self._busy -= 1
