@@ -2,15 +2,18 @@
 
 The engine names a letter by number and hands over the frame that failed; here it is taken apart
 (this is the one place where records are handled one by one, and it is the road of the few), stored
-with fsync, and confirmed. A store that refuses is a ``DeadLetterFailed``: the engine keeps the
-records and comes again.
+with fsync, and confirmed. A store that refuses is a ``DeadLetterFailed``: the engine says so, keeps
+the records and comes again.
+
+A service that is broken makes a dead letter of every record; the log then gets a line in some
+seconds, with their number and the latest reason. Each letter has its own reason on disk.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from conveyor_sdk.carrier import LINEAGE_BYTES
 from conveyor_sdk.wire import closed_pb2
@@ -23,6 +26,8 @@ from conveyor_sidecar.routing.routing_table import RoutingTable
 
 logger = logging.getLogger(__name__)
 
+REPORT_INTERVAL_S = 5.0
+
 
 class DeadLetterWriter:
     """Performs ``StoreDeadLetter``."""
@@ -34,6 +39,7 @@ class DeadLetterWriter:
         self._table = table
         self._post = post
         self._tasks = OwnedTasks()
+        self._report = _Report()
 
     def start(self, effect: StoreDeadLetter) -> None:
         """Begin to store; ``DeadLetterStored`` or ``DeadLetterFailed`` follows."""
@@ -42,6 +48,7 @@ class DeadLetterWriter:
     async def close(self) -> None:
         """Stop; what is being written is finished, what waits is not."""
         await self._tasks.close()
+        self._report.finish()
 
     async def _run(self, effect: StoreDeadLetter) -> None:
         now_ms = time.time_ns() // 1_000_000
@@ -51,17 +58,41 @@ class DeadLetterWriter:
         try:
             await self._store.append(pipeline, letters, now_ms=now_ms, limits=limits)
         except DeadLetterError as error:
-            logger.warning("%s", error)
             self._post(DeadLetterFailed(effect.letter_id, str(error)))
             return
-        logger.warning(
-            "%d records of %s are dead letters at stage %s: %s",
-            len(letters),
-            pipeline,
-            effect.instance.stage,
-            letters[0].reason if letters else "",
-        )
+        self._report.add(pipeline, effect.instance.stage, letters)
         self._post(DeadLetterStored(effect.letter_id))
+
+
+class _Report:
+    """Says what was given up, at once and then with pauses."""
+
+    def __init__(self) -> None:
+        self._unsaid: dict[tuple[str, str], int] = {}
+        self._said_s: dict[tuple[str, str], float] = {}
+
+    def add(self, pipeline: str, stage: str, letters: Sequence[DeadLetter]) -> None:
+        """Count letters of a stage, and say so unless that was done a moment ago."""
+        place = (pipeline, stage)
+        count = self._unsaid.pop(place, 0) + len(letters)
+        now_s = time.monotonic()
+        if now_s - self._said_s.get(place, -REPORT_INTERVAL_S) < REPORT_INTERVAL_S:
+            self._unsaid[place] = count
+            return
+        self._said_s[place] = now_s
+        reason = letters[-1].reason if letters else "no reason is known"
+        _warn(place, count, f"the latest because: {reason}" if count > 1 else reason)
+
+    def finish(self) -> None:
+        """Say what was not said yet."""
+        for place, count in self._unsaid.items():
+            _warn(place, count, "see the dead letters for the reasons")
+        self._unsaid.clear()
+
+
+def _warn(place: tuple[str, str], count: int, why: str) -> None:
+    noun = "record is a dead letter" if count == 1 else "records are dead letters"
+    logger.warning("%d %s at stage %s of %s: %s", count, noun, place[1], place[0], why)
 
 
 def letters_of(effect: StoreDeadLetter, now_ms: int) -> list[DeadLetter]:
