@@ -1,5 +1,6 @@
 """A complete Raft library for asyncio: sans-I/O core, durable SQLite log, gRPC transport."""
 
+from conveyor_raft.client_session import ClientSession, SessionToken
 from conveyor_raft.config import RaftConfig
 from conveyor_raft.core.raft_core import RaftCore
 from conveyor_raft.core.types import ClusterId, LogIndex, Member, NodeId, RaftRole, Term
@@ -18,8 +19,10 @@ from conveyor_raft.errors import (
     PayloadTooLarge,
     RaftError,
     RejectedError,
+    SessionExpired,
     ShuttingDown,
     StorageError,
+    UnknownInSession,
     UnknownOutcome,
     WrongIdentity,
 )
@@ -51,6 +54,7 @@ from conveyor_raft.watch import Watcher
 __all__ = [
     "Applied",
     "Busy",
+    "ClientSession",
     "ClusterId",
     "CommandRejected",
     "Corrupt",
@@ -93,10 +97,13 @@ __all__ = [
     "RouterState",
     "RouterStateMachine",
     "SQLiteLogStorage",
+    "SessionExpired",
+    "SessionToken",
     "ShuttingDown",
     "StateMachine",
     "StorageError",
     "Term",
+    "UnknownInSession",
     "UnknownOutcome",
     "Watcher",
     "WrongIdentity",

@@ -103,6 +103,22 @@ class CommandRejected(RaftError):
         self.message = message
 
 
+class SessionExpired(CommandRejected):
+    """The session has ended, or never was; this command was not applied, and will not be.
+
+    What was proposed in the session before and has no answer stays unknown for ever: it may have
+    taken effect. Look at the state, then open a new session.
+    """
+
+    def __init__(self, session_id: int) -> None:
+        super().__init__(
+            "session_expired",
+            f"session {session_id} has expired or was closed; nothing was applied. Commands of it"
+            " that have no answer may have taken effect: look, then open a new session",
+        )
+        self.session_id = session_id
+
+
 class UnknownOutcome(RaftError):
     """The command was appended and may or may not be committed; look before trying again."""
 
@@ -112,6 +128,19 @@ class UnknownOutcome(RaftError):
         self.reason = reason
         self.index = index
         self.term = term
+
+
+class UnknownInSession(UnknownOutcome):
+    """The outcome is unknown, but the command has a number: propose it again under that number."""
+
+    retry_safe: ClassVar[bool] = True
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(
+            f"{reason} (number {number}: propose it again under this number, here or with the same"
+            " session on the leader; it takes effect once)"
+        )
+        self.number = number
 
 
 class InvariantViolation(RaftError):

@@ -18,11 +18,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from opentelemetry.trace import Span
 
+from conveyor_raft.client_session import ClientSession, SessionToken, client_session
 from conveyor_raft.config import RaftConfig
 from conveyor_raft.core.types import (
     LogIndex,
@@ -40,6 +42,7 @@ from conveyor_raft.errors import (
 )
 from conveyor_raft.life import Life
 from conveyor_raft.machines.base import StateMachine
+from conveyor_raft.machines.sessions import SessionLayer
 from conveyor_raft.network import Peers, RaftNetwork
 from conveyor_raft.status import Applied, LeadershipChanged, PeerStatus, RaftStatus
 from conveyor_raft.storage.base import LogStorage
@@ -77,7 +80,7 @@ class RaftNode(Generic[C, R, S]):
         self.network = RaftNetwork(config.node_id, peers)
         self._deadlines = Deadlines(config.propose_timeout_ms / 1000)
         self._life = Life[C, R, S](
-            config, state_machine, self.network, storage=storage, transport=transport
+            config, SessionLayer(state_machine), self.network, storage=storage, transport=transport
         )
 
     @classmethod
@@ -191,6 +194,25 @@ class RaftNode(Generic[C, R, S]):
         if refused is not None:
             outcomes += [refused] * (len(commands) - len(futures))
         return outcomes
+
+    def session(
+        self, ttl: float = 60.0, *, resume: SessionToken | None = None
+    ) -> AbstractAsyncContextManager[ClientSession[C, R]]:
+        """Open a session: in it, a command that is proposed again takes effect once. Leader only.
+
+            async with node.session() as session:
+                await session.propose(command)
+
+        It ends when nothing was proposed in it for `ttl` seconds of the log's time, or with the
+        `async with`. `resume` goes on with one that was detached from another node.
+
+        Raises:
+            RejectedError: it was not opened.
+            UnknownOutcome: it may have been opened; it will expire by itself.
+        """
+        return client_session(
+            self._propose_in_session, ttl, resume, self.config.propose_timeout_ms / 1000
+        )
 
     async def state(self) -> S:
         """Return this node's own applied state; on a follower it may be behind the leader's."""
@@ -333,6 +355,9 @@ class RaftNode(Generic[C, R, S]):
         if len(payload) > self.config.max_payload_bytes:
             raise PayloadTooLarge(len(payload), self.config.max_payload_bytes)
         return self._life.driver.propose(payload, traceparent)
+
+    async def _propose_in_session(self, command: Any, timeout: float) -> Any:
+        return await self.propose(command, timeout=timeout)
 
     async def _propose_traced(self, command: C, timeout: float | None, span: Span) -> R:
         try:

@@ -5,6 +5,9 @@ applies the same entries in the same order, so all end in the same state, provid
 deterministic: no clock (use `entry.timestamp_ms`, stamped by the leader and the same on all nodes),
 no randomness, no I/O, no iteration over sets of strings.
 
+A state machine may offer `encode_result` and `decode_result` as well (`machines.results`), so that
+sessions can give any result a second time; without them they can for plain values.
+
 Snapshots are bytes, taken between two entries and restored as a whole; a state that has outgrown
 memory has outgrown this interface as well.
 

@@ -112,6 +112,16 @@ class KeyValueStateMachine:
             position += length
         self._data = restored
 
+    def encode_result(self, result: KeyValueResult) -> bytes:
+        """Return a result as bytes, for sessions."""
+        flags = result.changed | (result.previous is not None) << 1
+        return bytes([_VERSION, flags]) + (result.previous or b"")
+
+    def decode_result(self, data: bytes) -> KeyValueResult:
+        """Return the result of the bytes."""
+        _check_version(data)
+        return KeyValueResult(bool(data[1] & 1), data[2:] if data[1] & 2 else None)
+
     def encode_command(self, command: KeyValueCommand) -> bytes:
         """Return the command as bytes."""
         name = command.key.encode()
