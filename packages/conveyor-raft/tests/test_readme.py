@@ -8,11 +8,21 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import conveyor_raft
-from conveyor_raft import CommandRejected, RaftConfig, RaftNode, RouterCommand, RouterStateMachine
+from conveyor_raft import (
+    CommandRejected,
+    KeyValueCommand,
+    KeyValueStateMachine,
+    RaftConfig,
+    RaftNode,
+    RouterCommand,
+    RouterStateMachine,
+    UnknownInSession,
+)
 from conveyor_raft.machines.router import RouterState
 
 README = Path(__file__).parent.parent / "README.md"
@@ -61,6 +71,20 @@ async def test_the_state_machine_sample_works() -> None:
             await node.propose(("ann", -6))
     again.restore(machine.snapshot())
     assert again.state == {"ann": 5}
+
+
+@pytest.mark.asyncio
+async def test_the_session_sample_works() -> None:
+    """Within a function, on a node of its own."""
+    lines = SAMPLES[2].replace("\n", "\n    ")
+    namespace: dict[str, Any] = {
+        "UnknownInSession": UnknownInSession,
+        "command": KeyValueCommand.put("colour", b"green"),
+    }
+    exec(f"async def sample(node):\n    {lines}", namespace)
+    async with RaftNode(RaftConfig(node_id=1), KeyValueStateMachine()) as node:
+        await namespace["sample"](node)
+        assert await node.state() == {"colour": b"green"}
 
 
 @pytest.mark.asyncio

@@ -23,7 +23,6 @@ from conveyor_raft.errors import (
     NotReady,
     RaftError,
     RejectedError,
-    SessionExpired,
     UnknownInSession,
     UnknownOutcome,
 )
