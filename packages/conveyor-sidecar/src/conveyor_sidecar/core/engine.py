@@ -87,9 +87,7 @@ class Engine:
         return context.take_effects()
 
     def statistics(self, now_ms: int = 0) -> EngineStatistics:
-        """Return the counters and the present of everything, as of `now_ms` if that is later
-        than the last event.
-        """
+        """Return the counters and the present of everything, at `now_ms` if time has passed."""
         self._context.now_ms = max(self._context.now_ms, now_ms)
         budget = self._context.budget
         return EngineStatistics(
@@ -112,8 +110,7 @@ class Engine:
         found: dict[tuple[str, str], OpenRecords] = {}
         for part in self._parts():
             part.exits.account_waiting()
-            place = part.key.pipeline, part.key.stage
-            found.setdefault(place, OpenRecords()).add(part.open)
+            found.setdefault((part.key.pipeline, part.key.stage), OpenRecords()).add(part.open)
         return found
 
     def _settle(self) -> None:
