@@ -8,6 +8,7 @@ import pytest
 from conveyor_raft.core.types import LogIndex
 from conveyor_raft.errors import InvariantViolation
 from conveyor_raft.testing.invariants import Violated
+from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.simulator import main, run_seed, run_seeds, run_world
 from conveyor_raft.testing.world import World
 
@@ -100,3 +101,19 @@ def test_the_world_describes_itself():
     world = World(2)
     for node in world.nodes.values():
         assert f"node {node.node_id} follower term 1 commit 0 applied 0 last 1" in str(world)
+
+
+def test_a_state_machine_that_is_not_deterministic_is_noticed(monkeypatch):
+    """Two nodes at one index in two states: named with the index, as soon as both are there."""
+    apply_next = SimulatedNode.apply_next
+
+    def apply_by_chance(self):
+        frames = apply_next(self)
+        if self.state_index > 20 and self.node_id == 2:
+            self.state += 1
+        return frames
+
+    monkeypatch.setattr(SimulatedNode, "apply_next", apply_by_chance)
+    with pytest.raises(Violated, match="at index") as caught:
+        run_world(World(5), 3_000)
+    assert caught.value.name == "state machine safety"
