@@ -112,6 +112,17 @@ def test_a_refusal_is_a_result_like_any_other(log):
     assert log.done == []
 
 
+def test_what_was_refused_stays_refused(log, monkeypatch):
+    """Also when the state machine would accept it by now: an answer does not change."""
+    session = log.apply(OpenSession(10_000))
+    with pytest.raises(CommandRejected, match="nothing to add"):
+        log.apply(InSession(session, 1, 0, 0))
+    monkeypatch.setattr(Tally, "apply", lambda self, entry: self.done.append(entry.command))
+    with pytest.raises(CommandRejected, match="nothing to add"):
+        log.apply(InSession(session, 1, 0, 0))
+    assert log.done == []
+
+
 def test_numbers_may_come_in_any_order(log):
     """Each is a command of its own."""
     session = log.apply(OpenSession(10_000))
