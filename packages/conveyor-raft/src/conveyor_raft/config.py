@@ -34,6 +34,12 @@ class RaftConfig(BaseModel):
     election_timeout_min_ms: int = Field(default=150, ge=2)
     election_timeout_max_ms: int = Field(default=300, ge=2, le=600_000)
     heartbeat_interval_ms: int = Field(default=50, ge=1)
+    pre_vote: bool = True
+    """Ask whether an election would be won before entering a new term for it."""
+    check_quorum: bool = True
+    """Step down without a majority in reach, and vote for nobody while a leader is heard."""
+    priority_delay_ms: int = Field(default=0, ge=0, le=600_000)
+    """Extra patience of this node before it campaigns; nodes with less lead first."""
 
     data_dir: Path | None = None
     listen_address: str | None = None

@@ -190,6 +190,8 @@ class RaftNode(Generic[C, R, S]):
                         outcomes.append(error)
         except TimeoutError:
             late = UnknownOutcome(f"no answer within {seconds:g} s")
+            for future in futures[len(outcomes) :]:
+                future.cancel()
             outcomes += [late] * (len(futures) - len(outcomes))
         if refused is not None:
             outcomes += [refused] * (len(commands) - len(futures))

@@ -123,7 +123,10 @@ def frame() -> Callable[..., Frame]:
 
 @pytest.fixture
 def harness(membership: Callable[[int], Membership]) -> Callable[..., Harness]:
-    """Node 1 (or another) of a fresh cluster, or with more frames behind the first entry."""
+    """Node 1 (or another) of a fresh cluster, or with more frames behind the first entry.
+
+    Its elections are the paper's, without pre-votes and without loyalty, unless `options` say so.
+    """
 
     def build(
         nodes: int = 3,
@@ -141,6 +144,7 @@ def harness(membership: Callable[[int], Membership]) -> Callable[..., Harness]:
             vote = None if voted_for is None else NodeId(voted_for)
             hard_state = HardState(Term(newest if term is None else term), vote)
             loaded = LoadedState(hard_state, None, (*first.frames, *frames))
+        options = {"pre_vote": False, "check_quorum": False, **options}
         identity = Identity(CLUSTER, NodeId(node_id), Incarnation(b""))
         core = RaftCore(identity, CoreOptions(**options), random.Random(1), loaded, 0)
         return Harness(core, NodeId(node_id))

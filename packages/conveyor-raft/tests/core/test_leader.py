@@ -131,9 +131,9 @@ def test_heartbeats_carry_no_more_than_the_receiver_has(leader):
     leader.hear(2, 2, AppendAck(1, 3))
     leader.bodies()
     leader.expire()
-    assert leader.bodies(2) == [Heartbeat(1, 3)]
+    assert leader.bodies(2) == [Heartbeat(1, 3, 1)]
     leader.expire()
-    assert leader.bodies(3) == [Heartbeat(2, 2)]
+    assert leader.bodies(3) == [Heartbeat(2, 2, 2)]
 
 
 def test_the_window_bounds_what_is_unanswered(leader):
@@ -273,7 +273,7 @@ class TestSnapshot:
             compacted.hear(3, 2, HeartbeatReply(2))
         assert compacted.bodies(3) == []
         compacted.expire()
-        assert compacted.bodies(3) == [Heartbeat(2, 0)]
+        assert compacted.bodies(3) == [Heartbeat(2, 0, 1)]
 
     def test_delivered_it_is_followed_by_entries(self, compacted):
         """The search goes on behind it; the late proof is welcome before or after."""

@@ -31,16 +31,21 @@ FRAMES = tuple(
     for first in (5, 8)
 )
 META = m.SnapshotMeta(LogIndex(9), Term(2), 77, Membership((MEMBER,)))
+APPEND = m.AppendEntries(2**63, LogId(LogIndex(4), Term(1)), LogIndex(3), FRAMES)
 BODIES: list[m.Body] = [
     m.RequestVote(LogId(LogIndex(3), Term(2))),
+    m.RequestVote(LogId(LogIndex(3), Term(2)), forced=True),
+    m.PreVote(LogId(LogIndex(3), Term(2)), Term(5), 77),
+    m.PreVoteReply(True, Term(5), 77),
+    m.PreVoteReply(False, Term(5), 77),
     m.VoteReply(granted=True),
     m.VoteReply(granted=False),
-    m.AppendEntries(2**63, LogId(LogIndex(4), Term(1)), LogIndex(3), FRAMES),
+    APPEND,
     m.AppendEntries(1, LogId(LogIndex(0), Term(0)), LogIndex(0), ()),
     m.AppendAck(5, LogIndex(8)),
     m.AppendConflict(5, LogIndex(8), Term(3), LogIndex(2)),
-    m.Heartbeat(5, LogIndex(8)),
-    m.HeartbeatReply(5),
+    m.Heartbeat(5, LogIndex(8), 12),
+    m.HeartbeatReply(5, 12),
     m.InstallSnapshot(5, META),
     m.TermNotice(),
 ]
@@ -63,7 +68,7 @@ def test_every_kind_of_body_is_tested() -> None:
 def test_traces_travel_with_entries_only() -> None:
     """Marks come back as they were."""
     traces = [EntryTrace(LogIndex(5), "00-a-b-01")]
-    message = m.Message(*IDENTITY, NodeId(2), Term(4), BODIES[3])  # type: ignore[arg-type]
+    message = m.Message(*IDENTITY, NodeId(2), Term(4), APPEND)  # type: ignore[arg-type]
     assert codec.decode_traces(codec.encode_message(message, traces)) == traces
     assert codec.decode_traces(pb.Message(heartbeat=pb.Heartbeat())) == []
 

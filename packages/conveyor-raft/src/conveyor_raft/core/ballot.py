@@ -6,11 +6,14 @@ term at a lower index; a candidate that asks again gets the same answer again. W
 gets a vote only if its log goes further than this one, because it may then be a voter by an entry
 that is missing here; a node that was removed does not get one. A learner that is asked votes: the
 candidate may know that it was promoted.
+
+An answer to a pre-vote says what this node would do, and changes nothing here. A node that has just
+heard its leader would not (`Replica.is_loyal_against`), nor would the leader itself.
 """
 
 from __future__ import annotations
 
-from conveyor_raft.core.messages import Message, RequestVote, VoteReply
+from conveyor_raft.core.messages import Message, PreVote, PreVoteReply, RequestVote, VoteReply
 from conveyor_raft.core.replica import Replica
 from conveyor_raft.core.types import LogId, NodeId
 
@@ -34,3 +37,14 @@ def answer(replica: Replica, message: Message, request: RequestVote) -> bool:
         replica.adopt(replica.term, message.sender)
     replica.promise(message.sender, VoteReply(granted))
     return granted
+
+
+def answer_pre_vote(replica: Replica, message: Message, request: PreVote, *, leads: bool) -> None:
+    """Say whether the sender would get this node's vote in a term that is newer than its own."""
+    granted = (
+        request.term > replica.term
+        and not leads
+        and not replica.is_loyal_against(message.sender)
+        and eligible(replica, message.sender, request.last)
+    )
+    replica.reveal_term(message.sender, PreVoteReply(granted, request.term, request.round))

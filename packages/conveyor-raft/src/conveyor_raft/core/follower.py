@@ -53,7 +53,8 @@ class Follower:
         """Tell whether to campaign.
 
         A timer that is noticed much too late shows that this process stood still, not that the
-        leader did: what piled up in the meantime is heard before the second, final alarm.
+        leader did: what piled up in the meantime is heard before the second, final alarm. A node
+        that is busy looks again soon.
         """
         if self.deadline_ms is None or not replica.may_campaign:
             self.deadline_ms = None
@@ -63,6 +64,10 @@ class Follower:
             self.deadline_ms = replica.patience()
             self.rearmed = True
             replica.counters["pauses"] += 1
+            return False
+        if replica.is_busy:
+            self.deadline_ms = replica.now_ms + replica.options.heartbeat_interval_ms
+            replica.counters["campaigns_withheld"] += 1
             return False
         return True
 
@@ -90,7 +95,7 @@ class Follower:
         """Learn the commit index, and answer."""
         if heartbeat.commit > replica.commit_index:
             replica.commit_to(heartbeat.commit)
-        replica.reveal_term(message.sender, HeartbeatReply(heartbeat.session))
+        replica.reveal_term(message.sender, HeartbeatReply(heartbeat.session, heartbeat.beat))
 
     def on_install(self, replica: Replica, message: Message, install: InstallSnapshot) -> None:
         """Accept a snapshot that is ahead of this log.

@@ -7,6 +7,7 @@ Rules kept:
 * Its own copy counts like any other: when it is durable, not before.
 * A heartbeat never carries a commit index beyond what the receiver is known to have.
 * It never deletes from its log.
+* Without a majority in reach it steps down: others may have elected somebody whom it cannot hear.
 * A configuration counts from the moment it is appended; a leader that is not in it goes on leading,
   without counting itself, until it is committed, and lets the others know before it goes.
 * Entries leave for the followers at once, while the own disk is still writing; frames are handed on
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from conveyor_raft.core.change import MembershipChange
+from conveyor_raft.core.contact import Contact
 from conveyor_raft.core.frames import FRAME_OVERHEAD_BYTES, LENGTH_BYTES, Frame
 from conveyor_raft.core.messages import (
     AppendAck,
@@ -57,6 +59,7 @@ class Leader:
     __slots__ = (
         "_first_index",
         "_sessions",
+        "contact",
         "deadline_ms",
         "departing",
         "leader_id",
@@ -76,6 +79,7 @@ class Leader:
         self._sessions = 0
         self._meet(replica)
         self.reconfiguration = Reconfiguration()
+        self.contact = Contact(replica)
         self.snapshots: list[SnapshotSend] = []
         self.deadline_ms = replica.now_ms + replica.options.heartbeat_interval_ms
         self._append(replica, EntryKind.NOOP, [b""], replica.timestamp_ms())
@@ -139,18 +143,23 @@ class Leader:
         since = replica.configurations.active_since
         return not replica.is_voter and since <= replica.commit_index
 
-    def on_deadline(self, replica: Replica) -> None:
-        """Tell every follower that the leader is alive."""
+    def on_deadline(self, replica: Replica) -> bool:
+        """Tell every follower that the leader is alive; return False if it should step down."""
+        if replica.options.check_quorum and not self.contact.in_reach(replica):
+            replica.counters["quorums_lost"] += 1
+            return False
         self.deadline_ms = replica.now_ms + replica.options.heartbeat_interval_ms
         self.say_commit(replica)
         if self.departing:
             self._part(replica)
+        return True
 
     def say_commit(self, replica: Replica) -> None:
         """Send every follower a heartbeat."""
+        self.contact.beat += 1
         for peer, progress in self.progress.items():
             commit = min(progress.match, replica.commit_index)
-            replica.send(peer, Heartbeat(progress.session, commit))
+            replica.send(peer, Heartbeat(progress.session, commit, self.contact.beat))
 
     def on_ack(self, replica: Replica, message: Message, ack: AppendAck) -> None:
         """A follower has stored entries: count them."""
@@ -281,6 +290,7 @@ class Leader:
             replica.counters["stale"] += 1
             return None
         progress.answers += 1
+        self.contact.heard(message.sender, replica.now_ms)
         return progress
 
     def _meet(self, replica: Replica) -> None:

@@ -36,15 +36,39 @@ class SnapshotMeta:
 
 
 class RequestVote(NamedTuple):
-    """A candidate asks for the receiver's vote in the envelope's term."""
+    """A candidate asks for the receiver's vote in the envelope's term.
+
+    `forced`: the leader itself has asked it to (`TimeoutNow`), so loyalty to that leader is no
+    reason to refuse.
+    """
 
     last: LogId
+    forced: bool = False
 
 
 class VoteReply(NamedTuple):
     """The answer; the envelope's term says in which election."""
 
     granted: bool
+
+
+class PreVote(NamedTuple):
+    """Would the receiver vote for the sender in `term`? The envelope has the sender's own term.
+
+    `round` tells one attempt from the next; the answer repeats both.
+    """
+
+    last: LogId
+    term: Term
+    round: int
+
+
+class PreVoteReply(NamedTuple):
+    """The answer, which binds nobody; the envelope has the own term of who gives it."""
+
+    granted: bool
+    term: Term
+    round: int
 
 
 class AppendEntries(NamedTuple):
@@ -78,16 +102,21 @@ class AppendConflict(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """The leader is alive; `commit` never exceeds what the receiver is known to have."""
+    """The leader is alive; `commit` never exceeds what the receiver is known to have.
+
+    `beat` counts the leader's rounds of heartbeats within its term.
+    """
 
     session: int
     commit: LogIndex
+    beat: int = 0
 
 
 class HeartbeatReply(NamedTuple):
-    """The sender follows; a stalled stream of replication may go on."""
+    """The sender followed when it got heartbeat `beat`; a stalled stream may go on."""
 
     session: int
+    beat: int = 0
 
 
 class InstallSnapshot(NamedTuple):
@@ -108,6 +137,8 @@ class TermNotice(NamedTuple):
 Body = (
     RequestVote
     | VoteReply
+    | PreVote
+    | PreVoteReply
     | AppendEntries
     | AppendAck
     | AppendConflict

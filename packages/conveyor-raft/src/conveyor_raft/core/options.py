@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_MAY_BE_ZERO = {
+    "pre_vote",
+    "check_quorum",
+    "priority_delay_ms",
+    "snapshot_trailing_entries",
+    "snapshot_trailing_bytes",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class CoreOptions:
@@ -16,11 +24,23 @@ class CoreOptions:
     log keeps `snapshot_trailing_entries` for followers that are only a little late, but no more
     than `snapshot_trailing_bytes`. A learner that is to be promoted has `catch_up_rounds_max`
     rounds to catch up, and must not stand still for `catch_up_silence_ms`.
+
+    `pre_vote`: a node asks whether it would be elected before it enters a new term, so one that was
+    cut off comes back without deposing anybody. `check_quorum`: a leader that has not heard from a
+    majority for `election_timeout_max_ms` steps down, and a node that has heard its leader within
+    `election_timeout_min_ms` votes for nobody else (save in a transfer of leadership). Each covers
+    a weakness of the other; leave both on.
+
+    `priority_delay_ms` is added to this node's patience before it campaigns: nodes with less become
+    leaders first. It never changes how a node votes.
     """
 
     election_timeout_min_ms: int = 150
     election_timeout_max_ms: int = 300
     heartbeat_interval_ms: int = 50
+    pre_vote: bool = True
+    check_quorum: bool = True
+    priority_delay_ms: int = 0
     max_payload_bytes: int = 1024 * 1024
     max_batch_bytes: int = 256 * 1024
     max_inflight_messages: int = 4
@@ -47,5 +67,5 @@ class CoreOptions:
                 f" election_timeout_min_ms ({self.election_timeout_min_ms})"
             )
         for name in self.__slots__:
-            if getattr(self, name) < (0 if "trailing" in name else 1):
+            if getattr(self, name) < (0 if name in _MAY_BE_ZERO else 1):
                 raise ValueError(f"{name} ({getattr(self, name)}) is too small")

@@ -16,6 +16,8 @@ Rules kept here, beyond those of the roles:
   heard before its absence is acted upon.
 * Nothing is applied before it is durable on this node, so a restart never has applied more than it
   has stored; the next range is handed out when the one before was applied.
+* A node that has just heard its leader does not even enter the term of a candidate that the leader
+  did not ask for; so nobody is deposed who is in reach of a majority.
 * A write that failed ends the node's part in the cluster: it cannot know any more what is on disk.
 * A message of another cluster, for another node, or from another incarnation of a member (one that
   lost its disk and with it its votes) is dropped and counted.
@@ -40,6 +42,8 @@ from conveyor_raft.core.messages import (
     HeartbeatReply,
     InstallSnapshot,
     Message,
+    PreVote,
+    PreVoteReply,
     RequestVote,
     SnapshotMeta,
     TermNotice,
@@ -47,6 +51,7 @@ from conveyor_raft.core.messages import (
 )
 from conveyor_raft.core.options import CoreOptions
 from conveyor_raft.core.output import Output, SoftState
+from conveyor_raft.core.pre_candidate import PreCandidate
 from conveyor_raft.core.proposals import Proposals
 from conveyor_raft.core.quorum import VoteResult
 from conveyor_raft.core.replica import Replica
@@ -87,15 +92,17 @@ class RaftCore(CoreViews):
         # A sole voter has nobody to wait for.
         alone = replica.voters == (identity.node_id,)
         deadline_ms = now_ms if alone else replica.patience()
-        self._role: Follower | Candidate | Leader = Follower(None, deadline_ms)
+        self._role: Follower | PreCandidate | Candidate | Leader = Follower(None, deadline_ms)
         self._proposals = Proposals()
         self._apply_handed = replica.applied_index
         self._compact: LogIndex | None = None
         self._soft = SoftState(RaftRole.FOLLOWER, None, replica.term)
         self._failed = False
-        # One handler for each body; it sees messages of the current term only.
+        # One handler for each body; but for pre-votes it sees messages of the current term only.
         self._handlers: dict[type, Callable[[Message, Any], None]] = {
             RequestVote: self._on_request_vote,
+            PreVote: self._on_pre_vote,
+            PreVoteReply: self._on_pre_vote_reply,
             VoteReply: self._on_vote_reply,
             AppendEntries: self._on_leader_message,
             AppendAck: self._on_follower_message,
@@ -117,14 +124,19 @@ class RaftCore(CoreViews):
         replica = self._replica
         if self._failed or not self._is_for_us(message):
             return
+        body = message.body
         if message.term > replica.term:
-            self._follow(message.term, None)
-        elif message.term < replica.term:
-            if isinstance(message.body, RequestVote | AppendEntries | Heartbeat | InstallSnapshot):
+            if isinstance(body, RequestVote) and self._is_unwelcome(message, body):
+                replica.counters["votes_withheld"] += 1
+                return
+            if not isinstance(body, PreVote):  # asking changes nothing
+                self._follow(message.term, None)
+        elif message.term < replica.term and not isinstance(body, PreVote | PreVoteReply):
+            if isinstance(body, RequestVote | AppendEntries | Heartbeat | InstallSnapshot):
                 replica.reveal_term(message.sender, TermNotice())
             replica.counters["stale"] += 1
             return
-        self._handlers[type(message.body)](message, message.body)
+        self._handlers[type(body)](message, body)
 
     def propose(self, payloads: Sequence[bytes], *, wall_ms: int, token: int) -> ProposeResult:
         """Append commands if this node leads, all of them in one frame where they fit.
@@ -296,6 +308,29 @@ class RaftCore(CoreViews):
         if granted and isinstance(self._role, Follower):
             self._role.heard(self._replica)
 
+    def _is_unwelcome(self, message: Message, request: RequestVote) -> bool:
+        """Whether the candidate would depose a leader that this node has just heard, or is."""
+        replica = self._replica
+        return (
+            replica.options.check_quorum
+            and not request.forced
+            and (isinstance(self._role, Leader) or replica.is_loyal_against(message.sender))
+        )
+
+    def _on_pre_vote(self, message: Message, request: PreVote) -> None:
+        leads = isinstance(self._role, Leader)
+        ballot.answer_pre_vote(self._replica, message, request, leads=leads)
+
+    def _on_pre_vote_reply(self, message: Message, reply: PreVoteReply) -> None:
+        replica, role = self._replica, self._role
+        if not isinstance(role, PreCandidate):
+            return
+        result = role.on_reply(replica, message, reply)
+        if result is VoteResult.WON:
+            self._role = Candidate(replica)
+        elif result is VoteResult.LOST:
+            self._follow(replica.term, None)
+
     def _on_vote_reply(self, message: Message, reply: VoteReply) -> None:
         if isinstance(self._role, Candidate):
             self._decide(self._role.on_vote_reply(self._replica, message, reply))
@@ -310,8 +345,9 @@ class RaftCore(CoreViews):
                 f" {self._role.leader_id}"
             )
         role = self._role
-        if isinstance(role, Candidate) or role.leader_id is None:
+        if not isinstance(role, Follower) or role.leader_id is None:
             role = self._follow(replica.term, message.sender)
+        replica.heard_leader(message.sender)
         if isinstance(body, AppendEntries):
             role.on_append(replica, message, body)
         elif isinstance(body, Heartbeat):
@@ -344,7 +380,7 @@ class RaftCore(CoreViews):
             replica.adopt(term, None)
         if isinstance(before, Follower):
             deadline_ms = before.deadline_ms
-        elif isinstance(before, Candidate):
+        elif isinstance(before, Candidate | PreCandidate):
             deadline_ms = before.election_deadline_ms
         else:
             deadline_ms = replica.patience()
@@ -357,9 +393,12 @@ class RaftCore(CoreViews):
         if role.deadline_ms is None or replica.now_ms < role.deadline_ms:
             return
         if isinstance(role, Leader):
-            role.on_deadline(replica)
+            if not role.on_deadline(replica):
+                self._follow(replica.term, None)
         elif role.on_deadline(replica):
-            self._role = Candidate(replica)
+            others = [voter for voter in replica.voters if voter != replica.identity.node_id]
+            ask = replica.options.pre_vote and others
+            self._role = PreCandidate(replica) if ask else Candidate(replica)
 
     def _lead(self, role: Leader, out: Output) -> None:
         """Go on with what a leader does by itself."""

@@ -46,6 +46,8 @@ class Replica:
         "installing",
         "ledger",
         "log",
+        "loyal_to",
+        "loyal_until_ms",
         "messages",
         "messages_after",
         "now_ms",
@@ -81,6 +83,8 @@ class Replica:
             for frame in self.log.frames(LogIndex(start + 1), self.log.last_index):
                 self._activate(frame)
         self.commit_index = self.applied_index = start
+        self.loyal_to: NodeId | None = None
+        self.loyal_until_ms = now_ms
         self.installing: SnapshotMeta | None = None
         self._install_write: int | None = None
         self.messages: list[Message] = []
@@ -133,6 +137,31 @@ class Replica:
             return ()
         own = self.identity.node_id
         return [member.node_id for member in membership.members if member.node_id != own]
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether this node has better things to do than to lead.
+
+        Its disk is still writing entries, a snapshot is being installed, or so much is committed
+        and not applied that as a leader it would accept nothing. All of this ends by itself.
+        """
+        return (
+            self.installing is not None
+            or self.ledger.durable_index < self.log.last_index
+            or self.commit_index - self.applied_index >= self.options.max_uncommitted_entries
+        )
+
+    def heard_leader(self, leader_id: NodeId) -> None:
+        """Be loyal to this leader for the shortest time in which it could be replaced.
+
+        Loyalty outlives the role and the term: a leader that counts on it learns of neither.
+        """
+        self.loyal_to = leader_id
+        self.loyal_until_ms = self.now_ms + self.options.election_timeout_min_ms
+
+    def is_loyal_against(self, node_id: NodeId) -> bool:
+        """Whether a leader was heard so lately that nobody but itself should be elected."""
+        return self.now_ms < self.loyal_until_ms and node_id != self.loyal_to
 
     def adopt(self, term: Term, voted_for: NodeId | None) -> None:
         """Enter a term, or vote in the current one; both become durable in one write."""
@@ -269,7 +298,9 @@ class Replica:
 
     def patience(self) -> int | None:
         """Draw until when to wait for a leader; who may not campaign waits for ever."""
-        return self.election_deadline() if self.may_campaign else None
+        if not self.may_campaign:
+            return None
+        return self.election_deadline() + self.options.priority_delay_ms
 
     def election_deadline(self) -> int:
         """Draw the end of an election, or of the patience that comes before it."""

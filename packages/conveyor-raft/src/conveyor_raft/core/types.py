@@ -29,6 +29,8 @@ class RaftRole(enum.Enum):
     """What a node is at the moment."""
 
     FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    """Asks whether it would be elected; its term is still the old one."""
     CANDIDATE = "candidate"
     LEADER = "leader"
 

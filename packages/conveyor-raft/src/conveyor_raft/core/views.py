@@ -10,6 +10,7 @@ from conveyor_raft.core.frames import Frame
 from conveyor_raft.core.leader import Leader
 from conveyor_raft.core.membership import Membership
 from conveyor_raft.core.messages import SnapshotMeta
+from conveyor_raft.core.pre_candidate import PreCandidate
 from conveyor_raft.core.progress import Progress
 from conveyor_raft.core.proposals import Proposals
 from conveyor_raft.core.replica import Replica
@@ -20,7 +21,7 @@ class CoreViews:
     """The read-only side of `RaftCore`."""
 
     _replica: Replica
-    _role: Follower | Candidate | Leader
+    _role: Follower | PreCandidate | Candidate | Leader
     _proposals: Proposals
     _failed: bool
 

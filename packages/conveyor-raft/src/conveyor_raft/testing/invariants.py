@@ -17,6 +17,7 @@ from conveyor_raft.core.messages import (
     AppendEntries,
     Heartbeat,
     Message,
+    PreVoteReply,
     RequestVote,
     VoteReply,
 )
@@ -25,16 +26,9 @@ from conveyor_raft.core.progress import Replicate
 from conveyor_raft.core.raft_core import RaftCore
 from conveyor_raft.core.replica import PROMISES_MAX
 from conveyor_raft.core.types import Applied, EntryKind, Outcome, Proposed, RaftRole, Term
+from conveyor_raft.testing.elections import ElectionRules
 from conveyor_raft.testing.simulated_node import SimulatedNode
-
-
-class Violated(AssertionError):  # noqa: N818 - the name is the sentence
-    """A rule does not hold. `name` is the rule's."""
-
-    def __init__(self, name: str, detail: str) -> None:
-        super().__init__(f"{name}: {detail}")
-        self.name = name
-        self.detail = detail
+from conveyor_raft.testing.violated import Violated
 
 
 class Seen(NamedTuple):
@@ -68,6 +62,7 @@ class Invariants:
         self._votes: dict[tuple[int, int], int] = {}
         self._entries: dict[tuple[int, int], Entry] = {}
         self._states: dict[int, int] = {0: 0}
+        self.elections = ElectionRules(nodes)
         self._seen: dict[int, Seen] = {}
         self._open: dict[int, tuple[int, Proposed, Sequence[bytes]]] = {}
         self._refused: set[bytes] = set()
@@ -105,6 +100,8 @@ class Invariants:
     def on_release(self, node: SimulatedNode, message: Message) -> None:
         """Vote durability and acknowledged-is-durable, when a message leaves its node."""
         body = message.body
+        if isinstance(body, PreVoteReply | RequestVote):
+            self.elections.on_release(node, message)
         if isinstance(body, AppendAck):
             self._check_ack(node, message, body)
         elif isinstance(body, RequestVote):

@@ -10,11 +10,14 @@ A script is blocks, parted by empty lines: comments begin with `#`; one command;
 Nothing happens that no command says: messages lie on the wire until they are delivered or dropped,
 writes lie before the disk until `write`, clocks stand still until `campaign` or `heartbeat`.
 
-    cluster 3 [option=number ...]  three fresh nodes, with fields of `CoreOptions`
+    cluster 3 [option=number ...]  three fresh nodes, with fields of `CoreOptions`; without
+                                   `pre_vote=1` and `check_quorum=1` elections are the paper's
+    pass MS [N...]                 let time pass for these nodes (or all); due timers run out
     campaign N                     let the node's patience end: it begins an election
     wake N                         let the node's next timer run out: heartbeats, asking again
     propose N WORD...              propose commands, in one frame
-    deliver [A->B] [Kind]          deliver matching messages, oldest first (skip=K, n=K: only some)
+    deliver [A->B] [Kind]          deliver matching messages, oldest first (skip=K, n=K: only some);
+                                   also A-> or ->B
     drop ... | copy ...            lose them; deliver copies of them
     forge A->B Kind term=T F=V...  deliver a message that nobody sent (`script_words` says how)
     write N [n=K] | apply N        let (K) writes become durable; let what is committed be applied
@@ -37,6 +40,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from conveyor_raft.core.loading import first_state
 from conveyor_raft.core.membership import Membership
@@ -90,6 +94,7 @@ class Script:
         self._lines: list[str] = []
         self._commands: dict[str, Callable[[list[str], dict[str, str]], None]] = {
             "cluster": self._cluster,
+            "pass": self._pass,
             "campaign": self._campaign,
             "wake": self._wake,
             "propose": self._propose,
@@ -140,7 +145,9 @@ class Script:
     def _cluster(self, words: list[str], named: dict[str, str]) -> None:
         ids = range(1, int(words[0]) + 1)
         members = tuple(Member(NodeId(node), f"node-{node}:1") for node in ids)
-        options = CoreOptions(**{name: int(value) for name, value in named.items()})
+        numbers: dict[str, Any] = {"pre_vote": 0, "check_quorum": 0}
+        numbers |= {name: int(value) for name, value in named.items()}
+        options = CoreOptions(**numbers)
         for node in ids:
             identity = Identity(ClusterId(b"script"), NodeId(node), Incarnation(b"%d" % node))
             loaded = first_state(Membership(members))
@@ -148,9 +155,20 @@ class Script:
             self._clocks[node] = 0
         self._show([], {})
 
+    def _pass(self, words: list[str], _: dict[str, str]) -> None:
+        for node_id in [int(word) for word in words[1:]] or list(self._nodes):
+            self._clocks[node_id] += int(words[0])
+            node = self._nodes[node_id]
+            if not node.down:
+                node.core.tick(self._clocks[node_id])
+                self._take(node)
+
     def _campaign(self, words: list[str], _: dict[str, str]) -> None:
         node = self._running(words[0])
-        if node.core.role is RaftRole.CANDIDATE:  # let all of this election's time pass
+        if node.core.role in {
+            RaftRole.PRE_CANDIDATE,
+            RaftRole.CANDIDATE,
+        }:
             self._clocks[node.node_id] += node.options.election_timeout_min_ms
         self._wake(words, {})
 
@@ -345,7 +363,8 @@ class Script:
 
 
 def _matches(message: Message, words: list[str]) -> bool:
-    names = {f"{message.sender}->{message.to}", type(message.body).__name__}
+    sender, to = message.sender, message.to
+    names = {f"{sender}->{to}", f"{sender}->", f"->{to}", type(message.body).__name__}
     return names.issuperset(words)
 
 

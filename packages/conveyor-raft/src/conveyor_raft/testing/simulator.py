@@ -23,7 +23,7 @@ from typing import NamedTuple
 from conveyor_raft.errors import InvariantViolation
 from conveyor_raft.testing.clients import Clients
 from conveyor_raft.testing.faults import Faults
-from conveyor_raft.testing.invariants import Violated
+from conveyor_raft.testing.violated import Violated
 from conveyor_raft.testing.world import World
 
 _FAULTS = (

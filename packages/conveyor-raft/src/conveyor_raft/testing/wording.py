@@ -13,6 +13,8 @@ from conveyor_raft.core.messages import (
     Heartbeat,
     InstallSnapshot,
     Message,
+    PreVote,
+    PreVoteReply,
     RequestVote,
     VoteReply,
 )
@@ -64,7 +66,12 @@ def _describe_wire_body(message: Message) -> str:
 
 def _describe_body(body: Body) -> str:
     if isinstance(body, RequestVote):
-        return f"my log ends at {body.last.index} of term {body.last.term}"
+        why = ", the leader asked me to" if body.forced else ""
+        return f"my log ends at {body.last.index} of term {body.last.term}{why}"
+    if isinstance(body, PreVote):
+        return f"in term {body.term}? My log ends at {body.last.index} of term {body.last.term}"
+    if isinstance(body, PreVoteReply):
+        return f"{'yes' if body.granted else 'no'}, in term {body.term}"
     if isinstance(body, VoteReply):
         return "granted" if body.granted else "refused"
     if isinstance(body, AppendEntries):

@@ -31,10 +31,11 @@ from conveyor_raft.core.types import (
     RaftRole,
 )
 from conveyor_raft.testing.disk import StoredSnapshot
-from conveyor_raft.testing.invariants import Invariants, Violated
+from conveyor_raft.testing.invariants import Invariants
 from conveyor_raft.testing.network import SimulatedNetwork
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.swarm import draw_knobs
+from conveyor_raft.testing.violated import Violated
 from conveyor_raft.testing.wording import describe_message
 
 _CLUSTER = ClusterId(b"simulated cluster")
@@ -230,8 +231,12 @@ class World:
     def _deliver(self, node: SimulatedNode, message: Message) -> bool:
         if self.network.is_cut(message.sender, node.node_id):
             return False
-        node.core.tick(self.local(node))
+        local = self.local(node)
+        elections = self.invariants.elections
+        node.core.tick(local)
+        before = elections.before_step(node, message, local)
         node.core.step(message)
+        elections.after_step(node, message, local, before)
         return self.after_input(node)
 
     def _timer(self, node: SimulatedNode, at: int) -> bool:

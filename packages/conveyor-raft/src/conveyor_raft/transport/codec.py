@@ -56,11 +56,19 @@ def encode_message(message: m.Message, traces: Sequence[EntryTrace] = ()) -> pb.
         case m.AppendAck():
             wire.append_ack.session, wire.append_ack.match = body
         case m.Heartbeat():
-            wire.heartbeat.session, wire.heartbeat.commit = body
+            beat = wire.heartbeat
+            beat.session, beat.commit, beat.beat = body
         case m.HeartbeatReply():
-            wire.heartbeat_reply.session = body.session
+            wire.heartbeat_reply.session, wire.heartbeat_reply.beat = body
         case m.RequestVote():
             wire.request_vote.last.index, wire.request_vote.last.term = body.last
+            wire.request_vote.forced = body.forced
+        case m.PreVote():
+            wire.pre_vote.last.index, wire.pre_vote.last.term = body.last
+            wire.pre_vote.term, wire.pre_vote.round = body.term, body.round
+        case m.PreVoteReply():
+            answer = wire.pre_vote_reply
+            answer.granted, answer.term, answer.round = body
         case m.VoteReply():
             wire.vote_reply.granted = body.granted
         case m.AppendConflict():
@@ -112,11 +120,18 @@ def _decode_body(wire: pb.Message) -> m.Body:
         case "append_ack":
             return m.AppendAck(wire.append_ack.session, LogIndex(wire.append_ack.match))
         case "heartbeat":
-            return m.Heartbeat(wire.heartbeat.session, LogIndex(wire.heartbeat.commit))
+            beat = wire.heartbeat
+            return m.Heartbeat(beat.session, LogIndex(beat.commit), beat.beat)
         case "heartbeat_reply":
-            return m.HeartbeatReply(wire.heartbeat_reply.session)
+            return m.HeartbeatReply(wire.heartbeat_reply.session, wire.heartbeat_reply.beat)
         case "request_vote":
-            return m.RequestVote(_log_id(wire.request_vote.last))
+            return m.RequestVote(_log_id(wire.request_vote.last), wire.request_vote.forced)
+        case "pre_vote":
+            asked = wire.pre_vote
+            return m.PreVote(_log_id(asked.last), Term(asked.term), asked.round)
+        case "pre_vote_reply":
+            answer = wire.pre_vote_reply
+            return m.PreVoteReply(answer.granted, Term(answer.term), answer.round)
         case "vote_reply":
             return m.VoteReply(wire.vote_reply.granted)
         case "append_conflict":

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63onveyor_raft/wire/raft.proto\x12\x10\x63onveyor.raft.v1\"\\\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\x12\x14\n\x0craft_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\x0c\"8\n\x0cHelloRequest\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.conveyor.raft.v1.Member\"\x82\x01\n\nHelloReply\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.conveyor.raft.v1.Member\x12\x0c\n\x04\x62oot\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\x0c\x12(\n\x06roster\x18\x04 \x03(\x0b\x32\x18.conveyor.raft.v1.Member\"a\n\x08Greeting\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x0e\n\x06sender\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\x0c\x12\n\n\x02to\x18\x04 \x01(\x04\x12\x10\n\x08protocol\x18\x05 \x01(\r\"/\n\x07Welcome\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\"c\n\x06Packet\x12,\n\x08greeting\x18\x01 \x01(\x0b\x32\x1a.conveyor.raft.v1.Greeting\x12+\n\x08messages\x18\x02 \x03(\x0b\x32\x19.conveyor.raft.v1.Message\"0\n\nEntryTrace\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\"$\n\x05LogId\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\"\x97\x04\n\x07Message\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x35\n\x0crequest_vote\x18\x02 \x01(\x0b\x32\x1d.conveyor.raft.v1.RequestVoteH\x00\x12\x31\n\nvote_reply\x18\x03 \x01(\x0b\x32\x1b.conveyor.raft.v1.VoteReplyH\x00\x12\x39\n\x0e\x61ppend_entries\x18\x04 \x01(\x0b\x32\x1f.conveyor.raft.v1.AppendEntriesH\x00\x12\x31\n\nappend_ack\x18\x05 \x01(\x0b\x32\x1b.conveyor.raft.v1.AppendAckH\x00\x12;\n\x0f\x61ppend_conflict\x18\x06 \x01(\x0b\x32 .conveyor.raft.v1.AppendConflictH\x00\x12\x30\n\theartbeat\x18\x07 \x01(\x0b\x32\x1b.conveyor.raft.v1.HeartbeatH\x00\x12;\n\x0fheartbeat_reply\x18\x08 \x01(\x0b\x32 .conveyor.raft.v1.HeartbeatReplyH\x00\x12=\n\x10install_snapshot\x18\t \x01(\x0b\x32!.conveyor.raft.v1.InstallSnapshotH\x00\x12\x33\n\x0bterm_notice\x18\n \x01(\x0b\x32\x1c.conveyor.raft.v1.TermNoticeH\x00\x42\x06\n\x04\x62ody\"4\n\x0bRequestVote\x12%\n\x04last\x18\x01 \x01(\x0b\x32\x17.conveyor.raft.v1.LogId\"\x1c\n\tVoteReply\x12\x0f\n\x07granted\x18\x01 \x01(\x08\"\x95\x01\n\rAppendEntries\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12%\n\x04prev\x18\x02 \x01(\x0b\x32\x17.conveyor.raft.v1.LogId\x12\x0e\n\x06\x63ommit\x18\x03 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x0c\x12,\n\x06traces\x18\x05 \x03(\x0b\x32\x1c.conveyor.raft.v1.EntryTrace\"+\n\tAppendAck\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\r\n\x05match\x18\x02 \x01(\x04\"d\n\x0e\x41ppendConflict\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x12\n\nprev_index\x18\x02 \x01(\x04\x12\x15\n\rconflict_term\x18\x03 \x01(\x04\x12\x16\n\x0e\x63onflict_index\x18\x04 \x01(\x04\",\n\tHeartbeat\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\x04\"!\n\x0eHeartbeatReply\x12\x0f\n\x07session\x18\x01 \x01(\x04\"0\n\x0fInstallSnapshot\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x0c\n\x04meta\x18\x02 \x01(\x0c\"\x0c\n\nTermNotice\"_\n\rSnapshotChunk\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32 .conveyor.raft.v1.SnapshotHeader\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"x\n\x0eSnapshotHeader\x12,\n\x08greeting\x18\x01 \x01(\x0b\x32\x1a.conveyor.raft.v1.Greeting\x12*\n\x07message\x18\x02 \x01(\x0b\x32\x19.conveyor.raft.v1.Message\x12\x0c\n\x04size\x18\x03 \x01(\x04\"\x11\n\x0fSnapshotReceipt2\xe8\x01\n\x04Raft\x12\x45\n\x05Hello\x12\x1e.conveyor.raft.v1.HelloRequest\x1a\x1c.conveyor.raft.v1.HelloReply\x12\x43\n\x08\x45xchange\x12\x18.conveyor.raft.v1.Packet\x1a\x19.conveyor.raft.v1.Welcome(\x01\x30\x01\x12T\n\x0cSendSnapshot\x12\x1f.conveyor.raft.v1.SnapshotChunk\x1a!.conveyor.raft.v1.SnapshotReceipt(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63onveyor_raft/wire/raft.proto\x12\x10\x63onveyor.raft.v1\"\\\n\x06Member\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\x12\x14\n\x0craft_address\x18\x02 \x01(\t\x12\x16\n\x0e\x63lient_address\x18\x03 \x01(\t\x12\x13\n\x0bincarnation\x18\x04 \x01(\x0c\"8\n\x0cHelloRequest\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.conveyor.raft.v1.Member\"\x82\x01\n\nHelloReply\x12(\n\x06member\x18\x01 \x01(\x0b\x32\x18.conveyor.raft.v1.Member\x12\x0c\n\x04\x62oot\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\x0c\x12(\n\x06roster\x18\x04 \x03(\x0b\x32\x18.conveyor.raft.v1.Member\"a\n\x08Greeting\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x0e\n\x06sender\x18\x02 \x01(\x04\x12\x13\n\x0bincarnation\x18\x03 \x01(\x0c\x12\n\n\x02to\x18\x04 \x01(\x04\x12\x10\n\x08protocol\x18\x05 \x01(\r\"/\n\x07Welcome\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\x12\x13\n\x0bincarnation\x18\x02 \x01(\x0c\"c\n\x06Packet\x12,\n\x08greeting\x18\x01 \x01(\x0b\x32\x1a.conveyor.raft.v1.Greeting\x12+\n\x08messages\x18\x02 \x03(\x0b\x32\x19.conveyor.raft.v1.Message\"0\n\nEntryTrace\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x13\n\x0btraceparent\x18\x02 \x01(\t\"$\n\x05LogId\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\"\x9f\x06\n\x07Message\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x35\n\x0crequest_vote\x18\x02 \x01(\x0b\x32\x1d.conveyor.raft.v1.RequestVoteH\x00\x12\x31\n\nvote_reply\x18\x03 \x01(\x0b\x32\x1b.conveyor.raft.v1.VoteReplyH\x00\x12\x39\n\x0e\x61ppend_entries\x18\x04 \x01(\x0b\x32\x1f.conveyor.raft.v1.AppendEntriesH\x00\x12\x31\n\nappend_ack\x18\x05 \x01(\x0b\x32\x1b.conveyor.raft.v1.AppendAckH\x00\x12;\n\x0f\x61ppend_conflict\x18\x06 \x01(\x0b\x32 .conveyor.raft.v1.AppendConflictH\x00\x12\x30\n\theartbeat\x18\x07 \x01(\x0b\x32\x1b.conveyor.raft.v1.HeartbeatH\x00\x12;\n\x0fheartbeat_reply\x18\x08 \x01(\x0b\x32 .conveyor.raft.v1.HeartbeatReplyH\x00\x12=\n\x10install_snapshot\x18\t \x01(\x0b\x32!.conveyor.raft.v1.InstallSnapshotH\x00\x12\x33\n\x0bterm_notice\x18\n \x01(\x0b\x32\x1c.conveyor.raft.v1.TermNoticeH\x00\x12-\n\x08pre_vote\x18\x0b \x01(\x0b\x32\x19.conveyor.raft.v1.PreVoteH\x00\x12\x38\n\x0epre_vote_reply\x18\x0c \x01(\x0b\x32\x1e.conveyor.raft.v1.PreVoteReplyH\x00\x12\x33\n\x0btimeout_now\x18\r \x01(\x0b\x32\x1c.conveyor.raft.v1.TimeoutNowH\x00\x12\x35\n\x0cread_request\x18\x0e \x01(\x0b\x32\x1d.conveyor.raft.v1.ReadRequestH\x00\x12\x31\n\nread_reply\x18\x0f \x01(\x0b\x32\x1b.conveyor.raft.v1.ReadReplyH\x00\x42\x06\n\x04\x62ody\"D\n\x0bRequestVote\x12%\n\x04last\x18\x01 \x01(\x0b\x32\x17.conveyor.raft.v1.LogId\x12\x0e\n\x06\x66orced\x18\x02 \x01(\x08\"\x1c\n\tVoteReply\x12\x0f\n\x07granted\x18\x01 \x01(\x08\"M\n\x07PreVote\x12%\n\x04last\x18\x01 \x01(\x0b\x32\x17.conveyor.raft.v1.LogId\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\r\n\x05round\x18\x03 \x01(\x04\"<\n\x0cPreVoteReply\x12\x0f\n\x07granted\x18\x01 \x01(\x08\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\r\n\x05round\x18\x03 \x01(\x04\"\x95\x01\n\rAppendEntries\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12%\n\x04prev\x18\x02 \x01(\x0b\x32\x17.conveyor.raft.v1.LogId\x12\x0e\n\x06\x63ommit\x18\x03 \x01(\x04\x12\x0e\n\x06\x66rames\x18\x04 \x01(\x0c\x12,\n\x06traces\x18\x05 \x03(\x0b\x32\x1c.conveyor.raft.v1.EntryTrace\"+\n\tAppendAck\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\r\n\x05match\x18\x02 \x01(\x04\"d\n\x0e\x41ppendConflict\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x12\n\nprev_index\x18\x02 \x01(\x04\x12\x15\n\rconflict_term\x18\x03 \x01(\x04\x12\x16\n\x0e\x63onflict_index\x18\x04 \x01(\x04\":\n\tHeartbeat\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x0e\n\x06\x63ommit\x18\x02 \x01(\x04\x12\x0c\n\x04\x62\x65\x61t\x18\x03 \x01(\x04\"/\n\x0eHeartbeatReply\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x0c\n\x04\x62\x65\x61t\x18\x02 \x01(\x04\"0\n\x0fInstallSnapshot\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x0c\n\x04meta\x18\x02 \x01(\x0c\"\x0c\n\nTermNotice\"\x0c\n\nTimeoutNow\"-\n\x0bReadRequest\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\x0f\n\x07suspect\x18\x02 \x01(\x08\")\n\tReadReply\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\"_\n\rSnapshotChunk\x12\x30\n\x06header\x18\x01 \x01(\x0b\x32 .conveyor.raft.v1.SnapshotHeader\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"x\n\x0eSnapshotHeader\x12,\n\x08greeting\x18\x01 \x01(\x0b\x32\x1a.conveyor.raft.v1.Greeting\x12*\n\x07message\x18\x02 \x01(\x0b\x32\x19.conveyor.raft.v1.Message\x12\x0c\n\x04size\x18\x03 \x01(\x04\"\x11\n\x0fSnapshotReceipt2\xe8\x01\n\x04Raft\x12\x45\n\x05Hello\x12\x1e.conveyor.raft.v1.HelloRequest\x1a\x1c.conveyor.raft.v1.HelloReply\x12\x43\n\x08\x45xchange\x12\x18.conveyor.raft.v1.Packet\x1a\x19.conveyor.raft.v1.Welcome(\x01\x30\x01\x12T\n\x0cSendSnapshot\x12\x1f.conveyor.raft.v1.SnapshotChunk\x1a!.conveyor.raft.v1.SnapshotReceipt(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,31 +48,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGID']._serialized_start=635
   _globals['_LOGID']._serialized_end=671
   _globals['_MESSAGE']._serialized_start=674
-  _globals['_MESSAGE']._serialized_end=1209
-  _globals['_REQUESTVOTE']._serialized_start=1211
-  _globals['_REQUESTVOTE']._serialized_end=1263
-  _globals['_VOTEREPLY']._serialized_start=1265
-  _globals['_VOTEREPLY']._serialized_end=1293
-  _globals['_APPENDENTRIES']._serialized_start=1296
-  _globals['_APPENDENTRIES']._serialized_end=1445
-  _globals['_APPENDACK']._serialized_start=1447
-  _globals['_APPENDACK']._serialized_end=1490
-  _globals['_APPENDCONFLICT']._serialized_start=1492
-  _globals['_APPENDCONFLICT']._serialized_end=1592
-  _globals['_HEARTBEAT']._serialized_start=1594
-  _globals['_HEARTBEAT']._serialized_end=1638
-  _globals['_HEARTBEATREPLY']._serialized_start=1640
-  _globals['_HEARTBEATREPLY']._serialized_end=1673
-  _globals['_INSTALLSNAPSHOT']._serialized_start=1675
-  _globals['_INSTALLSNAPSHOT']._serialized_end=1723
-  _globals['_TERMNOTICE']._serialized_start=1725
-  _globals['_TERMNOTICE']._serialized_end=1737
-  _globals['_SNAPSHOTCHUNK']._serialized_start=1739
-  _globals['_SNAPSHOTCHUNK']._serialized_end=1834
-  _globals['_SNAPSHOTHEADER']._serialized_start=1836
-  _globals['_SNAPSHOTHEADER']._serialized_end=1956
-  _globals['_SNAPSHOTRECEIPT']._serialized_start=1958
-  _globals['_SNAPSHOTRECEIPT']._serialized_end=1975
-  _globals['_RAFT']._serialized_start=1978
-  _globals['_RAFT']._serialized_end=2210
+  _globals['_MESSAGE']._serialized_end=1473
+  _globals['_REQUESTVOTE']._serialized_start=1475
+  _globals['_REQUESTVOTE']._serialized_end=1543
+  _globals['_VOTEREPLY']._serialized_start=1545
+  _globals['_VOTEREPLY']._serialized_end=1573
+  _globals['_PREVOTE']._serialized_start=1575
+  _globals['_PREVOTE']._serialized_end=1652
+  _globals['_PREVOTEREPLY']._serialized_start=1654
+  _globals['_PREVOTEREPLY']._serialized_end=1714
+  _globals['_APPENDENTRIES']._serialized_start=1717
+  _globals['_APPENDENTRIES']._serialized_end=1866
+  _globals['_APPENDACK']._serialized_start=1868
+  _globals['_APPENDACK']._serialized_end=1911
+  _globals['_APPENDCONFLICT']._serialized_start=1913
+  _globals['_APPENDCONFLICT']._serialized_end=2013
+  _globals['_HEARTBEAT']._serialized_start=2015
+  _globals['_HEARTBEAT']._serialized_end=2073
+  _globals['_HEARTBEATREPLY']._serialized_start=2075
+  _globals['_HEARTBEATREPLY']._serialized_end=2122
+  _globals['_INSTALLSNAPSHOT']._serialized_start=2124
+  _globals['_INSTALLSNAPSHOT']._serialized_end=2172
+  _globals['_TERMNOTICE']._serialized_start=2174
+  _globals['_TERMNOTICE']._serialized_end=2186
+  _globals['_TIMEOUTNOW']._serialized_start=2188
+  _globals['_TIMEOUTNOW']._serialized_end=2200
+  _globals['_READREQUEST']._serialized_start=2202
+  _globals['_READREQUEST']._serialized_end=2247
+  _globals['_READREPLY']._serialized_start=2249
+  _globals['_READREPLY']._serialized_end=2290
+  _globals['_SNAPSHOTCHUNK']._serialized_start=2292
+  _globals['_SNAPSHOTCHUNK']._serialized_end=2387
+  _globals['_SNAPSHOTHEADER']._serialized_start=2389
+  _globals['_SNAPSHOTHEADER']._serialized_end=2509
+  _globals['_SNAPSHOTRECEIPT']._serialized_start=2511
+  _globals['_SNAPSHOTRECEIPT']._serialized_end=2528
+  _globals['_RAFT']._serialized_start=2531
+  _globals['_RAFT']._serialized_end=2763
 # @@protoc_insertion_point(module_scope)

@@ -241,6 +241,11 @@ class Message(_message.Message):
     HEARTBEAT_REPLY_FIELD_NUMBER: _builtins.int
     INSTALL_SNAPSHOT_FIELD_NUMBER: _builtins.int
     TERM_NOTICE_FIELD_NUMBER: _builtins.int
+    PRE_VOTE_FIELD_NUMBER: _builtins.int
+    PRE_VOTE_REPLY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_NOW_FIELD_NUMBER: _builtins.int
+    READ_REQUEST_FIELD_NUMBER: _builtins.int
+    READ_REPLY_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     @_builtins.property
     def request_vote(self) -> Global___RequestVote: ...
@@ -260,6 +265,16 @@ class Message(_message.Message):
     def install_snapshot(self) -> Global___InstallSnapshot: ...
     @_builtins.property
     def term_notice(self) -> Global___TermNotice: ...
+    @_builtins.property
+    def pre_vote(self) -> Global___PreVote: ...
+    @_builtins.property
+    def pre_vote_reply(self) -> Global___PreVoteReply: ...
+    @_builtins.property
+    def timeout_now(self) -> Global___TimeoutNow: ...
+    @_builtins.property
+    def read_request(self) -> Global___ReadRequest: ...
+    @_builtins.property
+    def read_reply(self) -> Global___ReadReply: ...
     def __init__(
         self,
         *,
@@ -273,12 +288,17 @@ class Message(_message.Message):
         heartbeat_reply: Global___HeartbeatReply | None = ...,
         install_snapshot: Global___InstallSnapshot | None = ...,
         term_notice: Global___TermNotice | None = ...,
+        pre_vote: Global___PreVote | None = ...,
+        pre_vote_reply: Global___PreVoteReply | None = ...,
+        timeout_now: Global___TimeoutNow | None = ...,
+        read_request: Global___ReadRequest | None = ...,
+        read_reply: Global___ReadReply | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_ack", b"append_ack", "append_conflict", b"append_conflict", "append_entries", b"append_entries", "body", b"body", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "install_snapshot", b"install_snapshot", "request_vote", b"request_vote", "term_notice", b"term_notice", "vote_reply", b"vote_reply"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_ack", b"append_ack", "append_conflict", b"append_conflict", "append_entries", b"append_entries", "body", b"body", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "install_snapshot", b"install_snapshot", "pre_vote", b"pre_vote", "pre_vote_reply", b"pre_vote_reply", "read_reply", b"read_reply", "read_request", b"read_request", "request_vote", b"request_vote", "term_notice", b"term_notice", "timeout_now", b"timeout_now", "vote_reply", b"vote_reply"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_ack", b"append_ack", "append_conflict", b"append_conflict", "append_entries", b"append_entries", "body", b"body", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "install_snapshot", b"install_snapshot", "request_vote", b"request_vote", "term", b"term", "term_notice", b"term_notice", "vote_reply", b"vote_reply"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_ack", b"append_ack", "append_conflict", b"append_conflict", "append_entries", b"append_entries", "body", b"body", "heartbeat", b"heartbeat", "heartbeat_reply", b"heartbeat_reply", "install_snapshot", b"install_snapshot", "pre_vote", b"pre_vote", "pre_vote_reply", b"pre_vote_reply", "read_reply", b"read_reply", "read_request", b"read_request", "request_vote", b"request_vote", "term", b"term", "term_notice", b"term_notice", "timeout_now", b"timeout_now", "vote_reply", b"vote_reply"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["request_vote", "vote_reply", "append_entries", "append_ack", "append_conflict", "heartbeat", "heartbeat_reply", "install_snapshot", "term_notice"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["request_vote", "vote_reply", "append_entries", "append_ack", "append_conflict", "heartbeat", "heartbeat_reply", "install_snapshot", "term_notice", "pre_vote", "pre_vote_reply", "timeout_now", "read_request", "read_reply"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -289,16 +309,20 @@ class RequestVote(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LAST_FIELD_NUMBER: _builtins.int
+    FORCED_FIELD_NUMBER: _builtins.int
+    forced: _builtins.bool
+    """The leader has asked the sender to campaign."""
     @_builtins.property
     def last(self) -> Global___LogId: ...
     def __init__(
         self,
         *,
         last: Global___LogId | None = ...,
+        forced: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forced", b"forced", "last", b"last"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -322,6 +346,59 @@ class VoteReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VoteReply: _TypeAlias = VoteReply  # noqa: Y015
+
+@_typing.final
+class PreVote(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAST_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    term: _builtins.int
+    """The term in which the sender would campaign."""
+    round: _builtins.int
+    """Tells one attempt from the next."""
+    @_builtins.property
+    def last(self) -> Global___LogId: ...
+    def __init__(
+        self,
+        *,
+        last: Global___LogId | None = ...,
+        term: _builtins.int = ...,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last", b"last", "round", b"round", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreVote: _TypeAlias = PreVote  # noqa: Y015
+
+@_typing.final
+class PreVoteReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTED_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    granted: _builtins.bool
+    term: _builtins.int
+    round: _builtins.int
+    def __init__(
+        self,
+        *,
+        granted: _builtins.bool = ...,
+        term: _builtins.int = ...,
+        round: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "round", b"round", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreVoteReply: _TypeAlias = PreVoteReply  # noqa: Y015
 
 @_typing.final
 class AppendEntries(_message.Message):
@@ -413,17 +490,21 @@ class Heartbeat(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     COMMIT_FIELD_NUMBER: _builtins.int
+    BEAT_FIELD_NUMBER: _builtins.int
     session: _builtins.int
     commit: _builtins.int
+    beat: _builtins.int
+    """Counts the leader's rounds of heartbeats."""
     def __init__(
         self,
         *,
         session: _builtins.int = ...,
         commit: _builtins.int = ...,
+        beat: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit", b"commit", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "commit", b"commit", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -434,15 +515,18 @@ class HeartbeatReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
+    BEAT_FIELD_NUMBER: _builtins.int
     session: _builtins.int
+    beat: _builtins.int
     def __init__(
         self,
         *,
         session: _builtins.int = ...,
+        beat: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beat", b"beat", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -485,6 +569,70 @@ class TermNotice(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TermNotice: _TypeAlias = TermNotice  # noqa: Y015
+
+@_typing.final
+class TimeoutNow(_message.Message):
+    """The leader hands its office over: the receiver should campaign at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeoutNow: _TypeAlias = TimeoutNow  # noqa: Y015
+
+@_typing.final
+class ReadRequest(_message.Message):
+    """Up to which index must be applied before a linearizable read is answered?"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    SUSPECT_FIELD_NUMBER: _builtins.int
+    batch: _builtins.int
+    suspect: _builtins.bool
+    """The sender may have lost entries that it has acknowledged."""
+    def __init__(
+        self,
+        *,
+        batch: _builtins.int = ...,
+        suspect: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "suspect", b"suspect"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadRequest: _TypeAlias = ReadRequest  # noqa: Y015
+
+@_typing.final
+class ReadReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    batch: _builtins.int
+    index: _builtins.int
+    def __init__(
+        self,
+        *,
+        batch: _builtins.int = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadReply: _TypeAlias = ReadReply  # noqa: Y015
 
 @_typing.final
 class SnapshotChunk(_message.Message):
