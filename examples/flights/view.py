@@ -26,6 +26,7 @@ class StageFigures:
     filtered: int = 0
     dead_lettered: int = 0
     open_records: int = 0
+    rate: float = 0.0
 
 
 @dataclass
@@ -39,21 +40,20 @@ class Scene:
     leader: str = "none"
     stages: dict[str, StageFigures] = field(default_factory=dict)
     events: deque[str] = field(default_factory=lambda: deque(maxlen=8))
-    _history: dict[str, deque[tuple[float, int]]] = field(default_factory=dict)
+    _history: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=200))
 
     def event(self, text: str) -> None:
         """Note something worth showing, with the seconds since the start."""
         self.events.append(f"{time.monotonic() - self.started:6.1f} s  {text}")
 
-    def rate(self, name: str, total: int) -> float:
-        """Return the records per second of a running total over the last seconds."""
+    def rate(self) -> float:
+        """Return the records written per second over the last seconds."""
         now = time.monotonic()
-        history = self._history.setdefault(name, deque(maxlen=200))
-        history.append((now, total))
-        while len(history) > 1 and now - history[0][0] > RATE_WINDOW_SECONDS:
-            history.popleft()
-        since, before = history[0]
-        return max(0.0, (total - before) / (now - since)) if now > since else 0.0
+        self._history.append((now, self.written))
+        while len(self._history) > 1 and now - self._history[0][0] > RATE_WINDOW_SECONDS:
+            self._history.popleft()
+        since, before = self._history[0]
+        return max(0.0, (self.written - before) / (now - since)) if now > since else 0.0
 
     def __rich__(self) -> Group:
         """Return the picture of this moment."""
@@ -69,9 +69,8 @@ class Scene:
                 f"{figures.filtered:,}",
                 f"{figures.dead_lettered:,}",
                 f"{figures.open_records:,}",
-                f"{self.rate(figures.stage, figures.records_in):,.0f}",
+                f"{figures.rate:,.0f}",
             )
-        rate = self.rate("written", self.written)
         summary = Text.assemble(
             ("pipeline ", "dim"),
             (self.phase, "bold"),
@@ -80,7 +79,7 @@ class Scene:
             ("   written ", "dim"),
             (f"{self.written:,} of {self.expected:,}", "bold"),
             ("   at ", "dim"),
-            (f"{rate:,.0f}/s", "bold"),
+            (f"{self.rate():,.0f}/s", "bold"),
         )
         bar = ProgressBar(total=max(1, self.expected), completed=self.written)
         events = Text("\n".join(self.events) or "nothing yet", style="yellow")
