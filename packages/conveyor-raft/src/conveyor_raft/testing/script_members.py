@@ -10,9 +10,7 @@ from conveyor_raft.core.types import LogId, LogIndex, Member, NodeId, Term
 from conveyor_raft.testing.simulated_node import SimulatedNode
 
 
-def parse_change(
-    nodes: Mapping[int, SimulatedNode], named: Mapping[str, str]
-) -> MembershipChange:
+def parse_change(nodes: Mapping[int, SimulatedNode], named: Mapping[str, str]) -> MembershipChange:
     """Build the change of `add=4,5 promote=4 demote=3 remove=1 update=2@host:1 expected=7/2`.
 
     A node that exists is added with its incarnation, so that it is told from one without its disk.

@@ -19,7 +19,7 @@ from conveyor_raft.core.messages import (
     VoteReply,
 )
 from conveyor_raft.core.output import Output, Write
-from conveyor_raft.core.types import Applied, RaftRole
+from conveyor_raft.core.types import Applied, RaftRole, Withdrawn
 
 
 def describe_message(message: Message) -> str:
@@ -53,6 +53,8 @@ def describe_output(node_id: int, out: Output) -> Iterator[str]:
     for token, outcome in out.finished:
         if isinstance(outcome, Applied):
             yield f"token {token} is applied"
+        elif isinstance(outcome, Withdrawn):
+            yield f"token {token} is withdrawn: {outcome.reason}"
         else:
             yield f"token {token} has an unknown outcome: {outcome.reason}"
     if out.compact_through is not None:
