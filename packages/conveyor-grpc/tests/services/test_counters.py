@@ -8,7 +8,7 @@ from conveyor_grpc.wire.sidecar_pb2 import SidecarHeartbeatRequest, StageCounter
 
 
 def beat(sidecar: str, boot: str, **counts: int) -> SidecarHeartbeatRequest:
-    stage = StageCounters(pipeline="default/p", stage="s", instance=0, **counts)
+    stage = StageCounters(pipeline="default/p", stage="s", **counts)
     return SidecarHeartbeatRequest(sidecar_id=sidecar, boot_id=boot, stages=[stage])
 
 
@@ -29,9 +29,9 @@ def test_a_new_boot_keeps_what_was_counted_and_drops_what_was_open() -> None:
     book.take(beat("a", "2", records_in=4, open_records=1), 0)
     total = book.total("default/p", "s")
     assert (total.records_in, total.open_records) == (29, 1)
-    instance = book.instance("a", "default/p", "s", 0)
-    assert instance is not None
-    assert instance.records_in == 4
+    counted = book.at("a", "default/p", "s")
+    assert counted is not None
+    assert counted.records_in == 4
 
 
 def test_a_sidecar_that_is_gone_leaves_its_counts() -> None:

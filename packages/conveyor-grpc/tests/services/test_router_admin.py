@@ -42,7 +42,7 @@ async def test_a_pipelines_status_shows_who_runs_what_and_how_far(cluster: Any) 
     """Stages in order, their instances and counters, positions of all partitions."""
     await cluster.run_flights()
     counters = sidecar_pb2.StageCounters(
-        pipeline="default/flights", stage="mid", instance=0, records_in=10, filtered=3
+        pipeline="default/flights", stage="mid", records_in=10, filtered=3
     )
     await cluster.sidecars.heartbeat(
         sidecar_pb2.SidecarHeartbeatRequest(

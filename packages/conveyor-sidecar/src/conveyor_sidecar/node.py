@@ -375,17 +375,10 @@ class SidecarNode:
         }
 
     def _heartbeat(self, revision_applied: int) -> sidecar_pb2.SidecarHeartbeatRequest:
-        own = self._identity.sidecar_id
-        instances: dict[tuple[str, str], int] = {}
-        for pipeline in self._table.routes.table.pipelines.values():
-            for instance in pipeline.instances:
-                if instance.sidecar_id == own:
-                    instances.setdefault((pipeline.name, instance.stage), instance.index)
         return heartbeat_request(
             self._identity,
             revision_applied=revision_applied,
             statistics=self._statistics(),
-            instances=instances,
             records_max=self._records_max,
             dead_letters=self._store.held(),
             last_errors=self._local.calls.last_errors,

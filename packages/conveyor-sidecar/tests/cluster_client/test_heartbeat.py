@@ -24,14 +24,13 @@ def test_a_stage_reports_counters_and_what_is_open() -> None:
         SidecarIdentity("pod-a", "7"),
         revision_applied=3,
         statistics=statistics,
-        instances={("default/p", "work"): 1},
         records_max=100,
         dead_letters=[("default/p", 4, 400)],
         last_errors={("default/p", "work"): "x" * 1_000},
     )
     assert beat.load == 0.5
     work, idle = beat.stages
-    assert (work.instance, work.records_in, work.records_out) == (1, 9, 7)
+    assert (work.records_in, work.records_out) == (9, 7)
     assert (work.open_records, work.open_bytes, work.oldest_open_ms) == (2, 30, 4_000)
     assert work.credit_wait_ms == 12
     assert len(work.last_error) == 256

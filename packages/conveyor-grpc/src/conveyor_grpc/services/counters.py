@@ -40,7 +40,6 @@ _SUMMED = (
 )
 _MOMENTARY = ("open_records", "open_bytes")
 _StageKey = tuple[str, str]
-_InstanceKey = tuple[str, str, int]
 
 
 @dataclass(slots=True)
@@ -51,10 +50,10 @@ class SidecarReport:
     revision_applied: int = 0
     load: float = 0.0
     dead_letters: Sequence[DeadLetterCount] = ()
-    stages: dict[_InstanceKey, StageCounters] = field(default_factory=dict)
-    rates: dict[_InstanceKey, float] = field(default_factory=dict)
+    stages: dict[_StageKey, StageCounters] = field(default_factory=dict)
+    rates: dict[_StageKey, float] = field(default_factory=dict)
     measured_ms: int | None = None
-    _measured: dict[_InstanceKey, int] = field(default_factory=dict)
+    _measured: dict[_StageKey, int] = field(default_factory=dict)
 
     def measure(self, now_ms: int) -> None:
         """Take the rates since the last measurement, if that is long enough ago."""
@@ -104,7 +103,7 @@ class CountersBook:
         report.revision_applied = heartbeat.revision_applied
         report.load = heartbeat.load
         report.dead_letters = tuple(heartbeat.dead_letters)
-        named = {(one.pipeline, one.stage, one.instance): one for one in heartbeat.stages}
+        named = {(one.pipeline, one.stage): one for one in heartbeat.stages}
         for key, ended in report.stages.items():
             if key not in named:
                 # The stage runs here no more: what it counted stays, what was open is not.
@@ -133,12 +132,10 @@ class CountersBook:
         """Return the last heartbeat of a sidecar since this router leads."""
         return self._reports.get(sidecar_id)
 
-    def instance(
-        self, sidecar_id: str, pipeline: str, stage: str, index: int
-    ) -> StageCounters | None:
-        """Return what a stage instance counted since its sidecar's boot."""
+    def at(self, sidecar_id: str, pipeline: str, stage: str) -> StageCounters | None:
+        """Return what a sidecar counted for a stage since its boot."""
         report = self._reports.get(sidecar_id)
-        return None if report is None else report.stages.get((pipeline, stage, index))
+        return None if report is None else report.stages.get((pipeline, stage))
 
     def total(self, pipeline: str, stage: str) -> StageCounters:
         """Return what a stage counted since `since_ms`, all sidecars and boots together."""
@@ -147,28 +144,27 @@ class CountersBook:
         if past is not None:
             _add(total, past, _SUMMED)
         for report in self._reports.values():
-            for key, counters in report.stages.items():
-                if key[:2] == (pipeline, stage):
-                    _add(total, counters, _SUMMED + _MOMENTARY)
-                    total.oldest_open_ms = max(total.oldest_open_ms, counters.oldest_open_ms)
-                    total.last_error = counters.last_error or total.last_error
+            counters = report.stages.get((pipeline, stage))
+            if counters is not None:
+                _add(total, counters, _SUMMED + _MOMENTARY)
+                total.oldest_open_ms = max(total.oldest_open_ms, counters.oldest_open_ms)
+                total.last_error = counters.last_error or total.last_error
         return total
 
     def rate(self, pipeline: str, stage: str, now_ms: int) -> float | None:
         """Return how many records a second go into a stage; None if that is not known yet."""
         rates = [
-            rate
+            report.rates[pipeline, stage]
             for report in self._reports.values()
             if report.measured_ms is not None and now_ms - report.measured_ms <= RATE_AGE_MAX_MS
-            for key, rate in report.rates.items()
-            if key[:2] == (pipeline, stage)
+            if (pipeline, stage) in report.rates
         ]
         return sum(rates) if rates else None
 
     def _fold(self, report: SidecarReport | None) -> None:
         if report is None:
             return
-        for (pipeline, stage, _), counters in report.stages.items():
+        for (pipeline, stage), counters in report.stages.items():
             past = self._past.setdefault(
                 (pipeline, stage), StageCounters(pipeline=pipeline, stage=stage)
             )

@@ -127,9 +127,7 @@ def _stage(
         instances=[
             wire.InstanceStatus(
                 instance=instances.get((stage.id, instance.index)),
-                counters=plane.counters.instance(
-                    instance.sidecar_id, pipeline_id, stage.id, instance.index
-                ),
+                counters=plane.counters.at(instance.sidecar_id, pipeline_id, stage.id),
                 partitions=owned.get(instance.index, 0),
             )
             for instance in state.instances_of(pipeline_id, stage.id)

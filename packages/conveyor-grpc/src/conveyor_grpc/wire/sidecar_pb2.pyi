@@ -418,13 +418,12 @@ Global___DeadLetterCount: _TypeAlias = DeadLetterCount  # noqa: Y015
 
 @_typing.final
 class StageCounters(_message.Message):
-    """Cumulative since the sidecar's boot, one per stage instance that it runs."""
+    """Cumulative since the sidecar's boot, one per stage that it runs, all its instances together."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PIPELINE_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
-    INSTANCE_FIELD_NUMBER: _builtins.int
     RECORDS_IN_FIELD_NUMBER: _builtins.int
     RECORDS_OUT_FIELD_NUMBER: _builtins.int
     FILTERED_FIELD_NUMBER: _builtins.int
@@ -442,7 +441,6 @@ class StageCounters(_message.Message):
     CALLS_FIELD_NUMBER: _builtins.int
     pipeline: _builtins.str
     stage: _builtins.str
-    instance: _builtins.int
     records_in: _builtins.int
     """source: read from the service"""
     records_out: _builtins.int
@@ -472,7 +470,6 @@ class StageCounters(_message.Message):
         *,
         pipeline: _builtins.str = ...,
         stage: _builtins.str = ...,
-        instance: _builtins.int = ...,
         records_in: _builtins.int = ...,
         records_out: _builtins.int = ...,
         filtered: _builtins.int = ...,
@@ -491,7 +488,7 @@ class StageCounters(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_in", b"bytes_in", "bytes_out", b"bytes_out", "calls", b"calls", "credit_wait_ms", b"credit_wait_ms", "dead_lettered", b"dead_lettered", "dropped", b"dropped", "duplicates", b"duplicates", "filtered", b"filtered", "instance", b"instance", "last_error", b"last_error", "oldest_open_ms", b"oldest_open_ms", "open_bytes", b"open_bytes", "open_records", b"open_records", "pipeline", b"pipeline", "records_in", b"records_in", "records_out", b"records_out", "retried", b"retried", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_in", b"bytes_in", "bytes_out", b"bytes_out", "calls", b"calls", "credit_wait_ms", b"credit_wait_ms", "dead_lettered", b"dead_lettered", "dropped", b"dropped", "duplicates", b"duplicates", "filtered", b"filtered", "last_error", b"last_error", "oldest_open_ms", b"oldest_open_ms", "open_bytes", b"open_bytes", "open_records", b"open_records", "pipeline", b"pipeline", "records_in", b"records_in", "records_out", b"records_out", "retried", b"retried", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

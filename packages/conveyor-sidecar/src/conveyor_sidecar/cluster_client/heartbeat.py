@@ -19,7 +19,6 @@ def heartbeat_request(
     *,
     revision_applied: int,
     statistics: EngineStatistics | None,
-    instances: Mapping[tuple[str, str], int],
     records_max: int,
     dead_letters: Iterable[tuple[str, int, int]],
     last_errors: Mapping[tuple[str, str], str],
@@ -30,7 +29,6 @@ def heartbeat_request(
         identity: Who speaks.
         revision_applied: Of the table in force.
         statistics: The engine's, where there is one.
-        instances: For each (pipeline, stage) that runs here, the number of an instance.
         records_max: What the engine may hold; load is measured against it.
         dead_letters: Pipeline, records and bytes held.
         last_errors: For each (pipeline, stage) the reason of its latest failure.
@@ -47,8 +45,7 @@ def heartbeat_request(
     if statistics is not None:
         request.load = min(1.0, statistics.records / max(1, records_max))
         for (pipeline, stage), counters in list(statistics.stages.items())[:_STAGES_MAX]:
-            number = instances.get((pipeline, stage), 0)
-            reported = _stage(pipeline, stage, number, counters)
+            reported = _stage(pipeline, stage, counters)
             held = statistics.open.get((pipeline, stage))
             if held is not None:
                 reported.open_records, reported.open_bytes = held.records, held.bytes
@@ -59,11 +56,10 @@ def heartbeat_request(
     return request
 
 
-def _stage(pipeline: str, stage: str, number: int, counters: StageCounters) -> wire.StageCounters:
+def _stage(pipeline: str, stage: str, counters: StageCounters) -> wire.StageCounters:
     return wire.StageCounters(
         pipeline=pipeline,
         stage=stage,
-        instance=number,
         records_in=counters.read + counters.received,
         records_out=counters.written + counters.emitted,
         filtered=counters.filtered,
