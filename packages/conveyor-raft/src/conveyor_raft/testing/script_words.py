@@ -95,6 +95,10 @@ def _facts(node: SimulatedNode) -> Iterator[tuple[str, str]]:
     yield "disk_vote", str(disk.hard_state.voted_for or 0)
     yield "disk_last", str(disk.last_index)
     yield "state", f"{node.state:08x}"
+    members = core.membership
+    if members is not None:
+        for name in ("voters", "learners", "outgoing"):
+            yield name, ",".join(map(str, getattr(members, name))) or "none"
     for peer, progress in core.progress.items():
         yield f"match{peer}", str(progress.match)
         yield f"next{peer}", str(progress.next)
