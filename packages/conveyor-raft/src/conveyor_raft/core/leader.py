@@ -39,7 +39,6 @@ from conveyor_raft.core.types import (
     EntryKind,
     LogId,
     LogIndex,
-    Member,
     NodeId,
     RaftRole,
     RefusedReason,
@@ -53,7 +52,7 @@ _FAREWELL_ELECTIONS = 2
 class Leader:
     """What the followers have, and when the next heartbeat is due.
 
-    `departing`: members that were removed and have not been told yet, with when to give them up.
+    `departing`: members that were removed and have not been told yet, with when to give up.
     """
 
     __slots__ = (
@@ -75,7 +74,8 @@ class Leader:
         self.leader_id = replica.identity.node_id
         self._first_index = LogIndex(replica.log.last_index + 1)
         self.progress: dict[NodeId, Progress] = {}
-        self.departing: dict[NodeId, tuple[Member, int | None]] = {}
+        self.departing: dict[NodeId, int | None] = {}
+        replica.departing = {}
         self._sessions = 0
         self._meet(replica)
         self.reconfiguration = Reconfiguration()
@@ -134,7 +134,8 @@ class Leader:
         for member in before.members:
             after = membership.get(member.node_id)
             if member.node_id != self.leader_id and after is None:
-                self.departing[member.node_id] = member, None
+                self.departing[member.node_id] = None
+                replica.departing[member.node_id] = member
         self._meet(replica)
         self.count_copies(replica)
 
@@ -299,6 +300,7 @@ class Leader:
             if peer in self.progress and peer not in self.departing:
                 continue
             self.departing.pop(peer, None)
+            replica.departing.pop(peer, None)
             self._sessions += 1
             self.progress[peer] = Progress(self._sessions, self._first_index)
 
@@ -306,14 +308,14 @@ class Leader:
         """Stop replicating to removed members that know it, or had the time to."""
         commit = replica.commit_index
         since = replica.configurations.active_since
-        for peer, (member, give_up_ms) in list(self.departing.items()):
+        for peer, give_up_ms in list(self.departing.items()):
             if since > commit:
                 continue
             if give_up_ms is None:
                 patience_ms = replica.options.election_timeout_max_ms * _FAREWELL_ELECTIONS
-                self.departing[peer] = member, replica.now_ms + patience_ms
+                self.departing[peer] = replica.now_ms + patience_ms
             elif self.progress[peer].match >= since or replica.now_ms >= give_up_ms:
-                del self.departing[peer], self.progress[peer]
+                del self.departing[peer], self.progress[peer], replica.departing[peer]
 
     @staticmethod
     def _append(

@@ -1,7 +1,7 @@
 """What nodes say to each other.
 
 A `Message` is an envelope around one body. The envelope carries what every receiver must check or
-obey before it looks inside: the cluster, the sender with its incarnation, the addressee, and the
+obey before it looks inside: the cluster, sender and addressee with their incarnations, and the
 sender's term. Bodies that belong to one stream of replication carry its `session`: a leader draws a
 new number for each follower it begins to replicate to, and an answer that names another one speaks
 of another stream and is dropped.
@@ -150,7 +150,11 @@ Body = (
 
 
 class Message(NamedTuple):
-    """The envelope."""
+    """The envelope.
+
+    `to_incarnation` is the addressee as the sender's configuration has it; a node that lost its
+    disk is not meant by what was said to it before. Empty: whoever has the id.
+    """
 
     cluster_id: ClusterId
     sender: NodeId
@@ -158,3 +162,4 @@ class Message(NamedTuple):
     to: NodeId
     term: Term
     body: Body
+    to_incarnation: Incarnation = Incarnation(b"")

@@ -297,6 +297,7 @@ class RaftCore(CoreViews):
             message.cluster_id == own.cluster_id
             and message.to == own.node_id
             and message.sender != own.node_id
+            and message.to_incarnation in {b"", own.incarnation}
             and (known is None or known.incarnation in {b"", message.incarnation})
         ):
             return True

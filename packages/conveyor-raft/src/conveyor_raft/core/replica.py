@@ -21,7 +21,9 @@ from conveyor_raft.core.types import (
     EntryKind,
     HardState,
     Identity,
+    Incarnation,
     LogIndex,
+    Member,
     NodeId,
     RandomSource,
     Term,
@@ -42,6 +44,7 @@ class Replica:
         "commit_index",
         "configurations",
         "counters",
+        "departing",
         "identity",
         "installing",
         "ledger",
@@ -85,6 +88,7 @@ class Replica:
         self.commit_index = self.applied_index = start
         self.loyal_to: NodeId | None = None
         self.loyal_until_ms = now_ms
+        self.departing: dict[NodeId, Member] = {}  # removed, and still spoken to by this leader
         self.installing: SnapshotMeta | None = None
         self._install_write: int | None = None
         self.messages: list[Message] = []
@@ -319,7 +323,10 @@ class Replica:
     def envelope(self, to: NodeId, body: Body) -> Message:
         """Address a body to another node, in the current term."""
         cluster_id, node_id, incarnation = self.identity
-        return Message(cluster_id, node_id, incarnation, to, self.term, body)
+        membership = self.configurations.active
+        member = (membership and membership.get(to)) or self.departing.get(to)
+        meant = Incarnation(b"") if member is None else member.incarnation
+        return Message(cluster_id, node_id, incarnation, to, self.term, body, meant)
 
     def _activate(self, frame: Frame) -> None:
         if frame.kind is EntryKind.CONFIG:

@@ -90,7 +90,7 @@ class CoreViews:
         """Removed members to whom a leader still talks, so that they learn of it."""
         if not isinstance(self._role, Leader):
             return ()
-        return tuple(member for member, _ in self._role.departing.values())
+        return tuple(self._replica.departing.values())
 
     @property
     def snapshot(self) -> SnapshotMeta | None:

@@ -1,4 +1,5 @@
-"""What is done to a world: crashes, pauses, partitions, failing disks, false hints.
+"""What is done to a world: crashes, pauses, partitions, failing disks, false hints, changes of
+the membership and lost disks (`operators`).
 
 Each fault comes again after a time drawn around the mean that the seed has given it; a seed without
 a fault never draws it. `heal` ends them all.
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from conveyor_raft.core.types import NodeId
+from conveyor_raft.testing.operators import Operators
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.world import World
 
@@ -22,12 +24,15 @@ class Faults:
         """Schedule the first of each."""
         self._world = world
         self._active = True
+        self.operators = Operators(world)
         knobs = world.knobs
         for fault, every in (
             (self._crash, knobs.crash_every_ms),
             (self._pause, knobs.pause_every_ms),
             (self._partition, knobs.partition_every_ms),
             (self._disk_error, knobs.disk_error_every_ms),
+            (self.operators.change, knobs.change_every_ms),
+            (self.operators.wipe, knobs.wipe_every_ms),
             (self._hint, _HINT_EVERY_MS if knobs.peer_hints else 0),
         ):
             if every:
@@ -68,15 +73,8 @@ class Faults:
             self._kill(node)
 
     def _kill(self, node: SimulatedNode) -> None:
-        world = self._world
-        world.kill(node)
-        life = node.life
-
-        def restart() -> None:
-            if node.life == life:
-                world.revive(node)
-
-        world.at(world.soon(world.knobs.down_ms), restart)
+        self._world.kill(node)
+        self._world.revive_later(node)
 
     def _disk_error(self) -> None:
         world, node = self._world, self._victim()

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from conveyor_raft.core.frames import Frame
+from conveyor_raft.core.membership import Membership
 from conveyor_raft.core.messages import (
     AppendAck,
     AppendEntries,
@@ -26,6 +27,7 @@ from conveyor_raft.core.progress import Replicate
 from conveyor_raft.core.raft_core import RaftCore
 from conveyor_raft.core.replica import PROMISES_MAX
 from conveyor_raft.core.types import Applied, EntryKind, Outcome, Proposed, RaftRole, Term
+from conveyor_raft.testing.configurations import ConfigurationRules, is_quorum
 from conveyor_raft.testing.elections import ElectionRules
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.violated import Violated
@@ -56,10 +58,10 @@ class Invariants:
     def __init__(self, nodes: Mapping[int, SimulatedNode], max_inflight: int) -> None:
         """Begin with a cluster in which nothing has happened yet."""
         self._nodes = nodes
-        self._majority = len(nodes) // 2 + 1
+        self._configurations = ConfigurationRules(nodes)
         self._max_inflight = max_inflight
         self._leaders: dict[int, int] = {}
-        self._votes: dict[tuple[int, int], int] = {}
+        self._votes: dict[tuple[int, bytes, int], int] = {}
         self._entries: dict[tuple[int, int], Entry] = {}
         self._states: dict[int, int] = {0: 0}
         self.elections = ElectionRules(nodes)
@@ -68,6 +70,7 @@ class Invariants:
         self._refused: set[bytes] = set()
         self.committed: list[int] = [0]  # the term of each committed entry, by index
         self._committed_in: list[int] = [0]  # the term of the leader that committed it first
+        self._deciders: list[Membership | None] = [None]  # by which voters
         for node in nodes.values():
             for frame in node.disk.frames:
                 self._register(frame, 0)
@@ -82,6 +85,7 @@ class Invariants:
         first = self._leaders.setdefault(term, node.node_id)
         if first != node.node_id:
             raise Violated("election safety", f"nodes {first} and {node.node_id} lead term {term}")
+        self._configurations.on_leader(node)
         # What a later term committed does not concern one that is won late: it can do no harm.
         last = bisect_left(self._committed_in, term) - 1
         if not _holds(core, last, self.committed[last]):
@@ -96,6 +100,9 @@ class Invariants:
         for frame in write.frames:
             previous = node.core.term_at(frame.first_index - 1)  # type: ignore[arg-type]
             self._register(frame, previous)
+            if frame.kind is EntryKind.CONFIG:
+                self._configurations.register(frame)
+                self._configurations.on_append(node, frame)
 
     def on_release(self, node: SimulatedNode, message: Message) -> None:
         """Vote durability and acknowledged-is-durable, when a message leaves its node."""
@@ -105,6 +112,7 @@ class Invariants:
         if isinstance(body, AppendAck):
             self._check_ack(node, message, body)
         elif isinstance(body, RequestVote):
+            self._configurations.on_campaign(node)
             self._check_vote(node, message.term, node.node_id)
         elif isinstance(body, VoteReply):
             if body.granted:
@@ -159,14 +167,19 @@ class Invariants:
         _, proposed, payloads = self._open.pop(token)
         if not isinstance(outcome, Applied):
             return
-        last = proposed.last_index
+        last = outcome.last_index
         if last >= len(self.committed) or self.committed[last] != proposed.term:
             raise Violated(
                 "acknowledged is committed",
                 f"token {token} of node {node.node_id}: entry {last} of term {proposed.term}"
                 " is not what was committed",
             )
-        self._check_durable(last, proposed.term, f"token {token} was acknowledged")
+        self._check_durable(
+            last,
+            proposed.term,
+            self._deciders[last],
+            f"token {token} was acknowledged",
+        )
         for offset, payload in enumerate(payloads):
             key = (proposed.first_index + offset, proposed.term)
             entry = self._entries.get(key)
@@ -177,6 +190,15 @@ class Invariants:
         """The tokens of a process end with it."""
         for token in [token for token, (owner, *_) in self._open.items() if owner == node.node_id]:
             del self._open[token]
+
+    def on_wipe(self, node: SimulatedNode) -> None:
+        """A node lost its disk: what was counted on it may be gone."""
+        self._seen.pop(node.node_id, None)
+
+    @property
+    def open_changes(self) -> int:
+        """How many changes of the membership have not ended."""
+        return sum(not payloads for _, _, payloads in self._open.values())
 
     @property
     def open_tokens(self) -> int:
@@ -221,9 +243,10 @@ class Invariants:
                 f" {commit}, last {last}",
             )
         if commit > known:
-            self._check_commit(node, commit, leads=leads)
+            self._check_commit(node, commit, leads=self._leaders.get(term) == node.node_id)
         if leads:
             self._check_progress(node)
+        self._configurations.after_event(node)
         if len(node.held) > PROMISES_MAX:
             raise Violated("bounded memory", f"{len(node.held)} messages wait for a disk")
         self._seen[node.node_id] = Seen(
@@ -262,7 +285,8 @@ class Invariants:
                 "vote durability",
                 f"node {node.node_id} votes for {candidate} in term {term}; its disk has {stored}",
             )
-        first = self._votes.setdefault((node.node_id, term), candidate)
+        voter = (node.node_id, node.identity.incarnation, term)
+        first = self._votes.setdefault(voter, candidate)
         if first != candidate:
             raise Violated(
                 "one vote for each term",
@@ -301,11 +325,13 @@ class Invariants:
                     "commit only entries of the own term",
                     f"node {node.node_id} commits entry {commit} of term {term} in {core.term}",
                 )
-            self._check_durable(commit, term, f"node {node.node_id} committed it")
+            membership = core.membership
+            self._check_durable(commit, term, membership, f"node {node.node_id} committed it")
             frames = core.frames(len(committed), commit)  # type: ignore[arg-type]
             for frame in frames:
                 committed.extend([frame.term] * frame.count)
                 self._committed_in.extend([core.term] * frame.count)
+                self._deciders.extend([membership] * frame.count)
         if not _holds(core, commit, committed[commit]):
             raise Violated(
                 "state machine safety",
@@ -314,12 +340,23 @@ class Invariants:
                 f" {committed[commit]}",
             )
 
-    def _check_durable(self, index: int, term: Term, why: str) -> None:
-        copies = sum(node.disk.has(index, term) for node in self._nodes.values())
-        if copies < self._majority:
+    def _check_durable(
+        self, index: int, term: Term, membership: Membership | None, why: str
+    ) -> None:
+        """Look at the disks. One that was lost is not looked at: nobody may have counted on it."""
+        if membership is None:
+            return
+        copies = set()
+        for voter in membership.electors:
+            node, member = self._nodes[voter], membership.get(voter)
+            lost = member is None or member.incarnation != node.identity.incarnation
+            if lost or node.disk.has(index, term):
+                copies.add(node.node_id)
+        if not is_quorum(membership.halves, copies):
             raise Violated(
                 "committed is durable on a quorum",
-                f"entry {index} of term {term} is on {copies} of {len(self._nodes)} disks: {why}",
+                f"entry {index} of term {term} is on the disks {copies}, of {membership.halves}:"
+                f" {why}",
             )
 
     def _check_progress(self, node: SimulatedNode) -> None:

@@ -31,6 +31,8 @@ _FAULTS = (
     "lost_writes",
     "disk_errors",
     "pauses",
+    "changes",
+    "wiped",
     "partitions",
     "cut",
     "dropped",

@@ -22,10 +22,13 @@ class Knobs:
 
     `*_every_ms` are mean times between faults. `clock_permille` is each node's clock rate.
     `batching` lets several inputs share one `take`; `pipelined_writes` allows several writes on
-    their way to one disk; the disk of `slow_node` takes up to `slow_disk_ms` longer.
+    their way to one disk; the disk of `slow_node` takes up to `slow_disk_ms` longer. Beside the
+    `nodes` that vote at first there are `spares`, of which so many are `learners` from the start.
     """
 
     nodes: int = 3
+    spares: int = 0
+    learners: int = 0
     options: CoreOptions = dataclasses.field(default_factory=CoreOptions)
     drop: float = 0.0
     duplicate: float = 0.0
@@ -34,6 +37,8 @@ class Knobs:
     reorder: bool = False
     partition_every_ms: int = 0
     partition_ms: int = 0
+    change_every_ms: int = 0
+    wipe_every_ms: int = 0
     crash_every_ms: int = 0
     down_ms: int = 0
     disk_error_every_ms: int = 0
@@ -60,6 +65,8 @@ class Knobs:
             ghost=0.0,
             delay_ms=2,
             partition_every_ms=0,
+            change_every_ms=0,
+            wipe_every_ms=0,
             crash_every_ms=0,
             disk_error_every_ms=0,
             pause_every_ms=0,
@@ -82,8 +89,14 @@ def draw_knobs(rng: random.Random) -> Knobs:
     nodes = rng.choice((1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 7))
     spread = swarm((20, 100, 250), 0)
     interval = swarm((20, 60, 200), 10_000)
+    change_every_ms = swarm((200, 1_000, 3_000), 0)
+    spares = rng.choice((0, 1, 2)) if change_every_ms else 0
     return Knobs(
         nodes=nodes,
+        spares=spares,
+        learners=rng.randint(0, spares),
+        change_every_ms=change_every_ms,
+        wipe_every_ms=swarm((2_000, 6_000), 0) if change_every_ms else 0,
         options=_draw_options(rng, interval),
         drop=swarm((0.01, 0.05, 0.15, 0.3), 0.0),
         duplicate=swarm((0.01, 0.05), 0.0),
@@ -98,10 +111,12 @@ def draw_knobs(rng: random.Random) -> Knobs:
         pause_every_ms=swarm((1_000, 4_000), 0),
         pause_ms=rng.choice((100, 400, 2_000)),
         disk_ms=rng.choice((1, 2, 10, 50, 300)),
-        slow_node=rng.randint(1, nodes),
+        slow_node=rng.randint(1, nodes + spares),
         slow_disk_ms=swarm((100, 1_000), 0),
         apply_ms=rng.choice((0, 5, 50)),
-        clock_permille=tuple(rng.randint(1000 - spread, 1000 + spread) for _ in range(nodes)),
+        clock_permille=tuple(
+            rng.randint(1000 - spread, 1000 + spread) for _ in range(nodes + spares)
+        ),
         wall_jumps=swarm((True,), False),
         client_every_ms=rng.choice((2, 5, 20, 50)),
         payload_bytes=rng.choice((8, 64, 1_000)),
@@ -128,4 +143,6 @@ def _draw_options(rng: random.Random, interval: int) -> CoreOptions:
         snapshot_interval_bytes=rng.choice((20_000, 64 * 1024 * 1024)),
         snapshot_trailing_entries=rng.choice((0, 10, 100)),
         snapshot_trailing_bytes=rng.choice((1_000, 16 * 1024 * 1024)),
+        catch_up_rounds_max=rng.choice((2, 10)),
+        catch_up_silence_ms=rng.choice((300, 2_000)),
     )

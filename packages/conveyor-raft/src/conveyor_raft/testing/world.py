@@ -18,10 +18,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from conveyor_raft.core.loading import first_state
+from conveyor_raft.core.loading import LoadedState, first_state
 from conveyor_raft.core.membership import Membership
 from conveyor_raft.core.messages import Message
 from conveyor_raft.core.output import Output, SnapshotSend
+from conveyor_raft.core.raft_core import RaftCore
 from conveyor_raft.core.types import (
     ClusterId,
     Identity,
@@ -30,7 +31,7 @@ from conveyor_raft.core.types import (
     NodeId,
     RaftRole,
 )
-from conveyor_raft.testing.disk import StoredSnapshot
+from conveyor_raft.testing.disk import SimulatedDisk, StoredSnapshot
 from conveyor_raft.testing.invariants import Invariants
 from conveyor_raft.testing.network import SimulatedNetwork
 from conveyor_raft.testing.simulated_node import SimulatedNode
@@ -61,11 +62,12 @@ class World:
         self.events = 0
         self.digest = seed
         self.counts: Counter[str] = Counter()
-        self.ids = range(1, self.knobs.nodes + 1)
+        self.ids = range(1, self.knobs.nodes + self.knobs.spares + 1)
         self.network = SimulatedNetwork(self.ids, self.knobs, self.rng)
         self.nodes = {node_id: self._new_node(node_id) for node_id in self.ids}
         self.invariants = Invariants(self.nodes, self.knobs.options.max_inflight_messages)
         self.paused: dict[int, list[Event]] = {}
+        self.strangers: set[int] = set()
         self._queue: list[tuple[int, int, Event | WorldHandler]] = []
         self._sequence = 0
         self._trace: deque[Event] | None = None
@@ -126,6 +128,23 @@ class World:
             node.start(self.local(node))
             self._perform(node)
             self.invariants.after_event(node)
+
+    def revive_later(self, node: SimulatedNode) -> None:
+        """Restart a node after a time, unless somebody else does it before."""
+        life = node.life
+
+        def restart() -> None:
+            if node.life == life:
+                self.revive(node)
+
+        self.at(self.soon(self.knobs.down_ms), restart)
+
+    def wipe(self, node: SimulatedNode) -> None:
+        """Give a dead node an empty disk, and so another incarnation."""
+        incarnation = _incarnation(node.node_id, node.life)
+        node.identity = node.identity._replace(incarnation=incarnation)
+        node.disk = SimulatedDisk(LoadedState())
+        self.invariants.on_wipe(node)
 
     def kill(self, node: SimulatedNode) -> None:
         """End a node's process; what was on its way to the disk is lost, or a part of it."""
@@ -313,6 +332,7 @@ class World:
         while not self._settled():
             for _ in range(20):
                 self.step()
+            self._switch_off_strangers()
             reached = sum(
                 node.core.applied_index + node.disk.last_index for node in self.nodes.values()
             )
@@ -322,12 +342,42 @@ class World:
                 raise Violated("liveness", f"nothing moved for {patience_ms} ms: {self}")
         self.invariants.at_the_end()
         for node in self.nodes.values():
-            self.count_core(node)
+            if not node.down:
+                self.count_core(node)
+
+    def _membership(self) -> Membership | None:
+        """Return what the newest leader works with, if it is in force for good."""
+        leader: RaftCore | None = None
+        for node in self.nodes.values():
+            core = node.core
+            newer = leader is None or core.term > leader.term
+            if not node.down and core.role is RaftRole.LEADER and newer:
+                leader = core
+        if leader is None:
+            return None
+        since, membership = leader.configurations[-1]
+        return None if membership.joint or since > leader.commit_index else membership
+
+    def _switch_off_strangers(self) -> None:
+        """Do what operators do with machines that do not belong to the cluster any more."""
+        membership = self._membership()
+        if membership is None:
+            return
+        for node in self.nodes.values():
+            member = membership.get(NodeId(node.node_id))
+            known = member is not None and member.incarnation == node.identity.incarnation
+            if not known and not node.down:
+                self.kill(node)
+                self.strangers.add(node.node_id)
 
     def _settled(self) -> bool:
         states = set()
         leaders = 0
+        if self._membership() is None:
+            return False
         for node in self.nodes.values():
+            if node.node_id in self.strangers:
+                continue
             core = node.core
             if node.down or core.applied_index != core.last_id.index or node.disk.pending:
                 return False
@@ -357,17 +407,21 @@ class World:
         )
 
     def _new_node(self, node_id: int) -> SimulatedNode:
+        knobs = self.knobs
         members = tuple(
-            Member(NodeId(other), f"node-{other}:1", "", _incarnation(other)) for other in self.ids
+            Member(NodeId(other), f"node-{other}:1", "", _incarnation(other))
+            for other in range(1, knobs.nodes + knobs.learners + 1)
         )
+        learners = tuple(member.node_id for member in members[knobs.nodes :])
+        is_member = node_id <= len(members)
         return SimulatedNode(
             Identity(_CLUSTER, NodeId(node_id), _incarnation(node_id)),
             self.knobs.options,
             random.Random(self.rng.getrandbits(64)),
-            first_state(Membership(members)),
+            first_state(Membership(members, learners)) if is_member else LoadedState(),
             pipelined=self.knobs.pipelined_writes,
         )
 
 
-def _incarnation(node_id: int) -> Incarnation:
-    return Incarnation(node_id.to_bytes(16, "big"))
+def _incarnation(node_id: int, life: int = 0) -> Incarnation:
+    return Incarnation((life << 32 | node_id).to_bytes(16, "big"))

@@ -28,15 +28,19 @@ from conveyor_raft.transport.base import EntryTrace
 from conveyor_raft.wire import raft_pb2 as pb
 
 PROTOCOL_VERSION = 1
+_ANY = Incarnation(b"")
 
 
-def encode_greeting(identity: Identity, to: NodeId) -> pb.Greeting:
+def encode_greeting(
+    identity: Identity, to: NodeId, to_incarnation: Incarnation = _ANY
+) -> pb.Greeting:
     """Return what begins a stream."""
     return pb.Greeting(
         cluster_id=identity.cluster_id,
         sender=identity.node_id,
         incarnation=identity.incarnation,
         to=to,
+        to_incarnation=to_incarnation,
         protocol=PROTOCOL_VERSION,
     )
 
@@ -97,6 +101,7 @@ def decode_message(wire: pb.Message, greeting: pb.Greeting) -> m.Message:
         NodeId(greeting.to),
         Term(wire.term),
         _decode_body(wire),
+        Incarnation(greeting.to_incarnation),
     )
 
 

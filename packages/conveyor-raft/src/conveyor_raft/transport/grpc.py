@@ -204,7 +204,7 @@ class GrpcTransport:
     async def _chunks(
         self, identity: Identity, message: Message, data: bytes
     ) -> AsyncIterator[pb.SnapshotChunk]:
-        greeting = encode_greeting(identity, message.to)
+        greeting = encode_greeting(identity, message.to, message.to_incarnation)
         wire = encode_message(message)
         header = pb.SnapshotHeader(greeting=greeting, message=wire, size=len(data))
         yield pb.SnapshotChunk(header=header)
@@ -293,7 +293,9 @@ class _Peer:
         stream: _Stream = stub.Exchange()
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                greeting = encode_greeting(self._identity, self.member.node_id)
+                greeting = encode_greeting(
+                    self._identity, self.member.node_id, self.member.incarnation
+                )
                 await stream.write(pb.Packet(greeting=greeting))
                 welcome = await stream.read()
         except (TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:

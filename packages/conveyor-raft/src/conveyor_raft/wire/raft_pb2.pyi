@@ -111,11 +111,14 @@ class Greeting(_message.Message):
     INCARNATION_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    TO_INCARNATION_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.bytes
     sender: _builtins.int
     incarnation: _builtins.bytes
     to: _builtins.int
     protocol: _builtins.int
+    to_incarnation: _builtins.bytes
+    """Which life of the addressee is meant, as the membership has it; empty: any."""
     def __init__(
         self,
         *,
@@ -124,10 +127,11 @@ class Greeting(_message.Message):
         incarnation: _builtins.bytes = ...,
         to: _builtins.int = ...,
         protocol: _builtins.int = ...,
+        to_incarnation: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "incarnation", b"incarnation", "protocol", b"protocol", "sender", b"sender", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "incarnation", b"incarnation", "protocol", b"protocol", "sender", b"sender", "to", b"to", "to_incarnation", b"to_incarnation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
