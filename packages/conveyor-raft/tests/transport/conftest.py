@@ -73,7 +73,8 @@ class Listener:
     def message(self, to: int, body: Body | None = None, term: int = 1) -> Message:
         assert self.own is not None
         body = body or Heartbeat(1, LogIndex(term))
-        return Message(*self.own, NodeId(to), Term(term), body)
+        meant = Incarnation(bytes([to]) * 16)
+        return Message(*self.own, NodeId(to), Term(term), body, meant)
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(10):
