@@ -108,7 +108,10 @@ class Progress:
         """
         if conflict.prev_index <= self.match or isinstance(self.state, Snapshot):
             return False
-        if isinstance(self.state, Probe) and conflict.prev_index != self.next - 1:
+        expected = self.next - 1
+        if conflict.prev_index > expected or (
+            isinstance(self.state, Probe) and conflict.prev_index != expected
+        ):
             return False
         candidate = conflict.conflict_index
         if last_of_term is not None:

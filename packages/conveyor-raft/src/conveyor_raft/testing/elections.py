@@ -14,7 +14,6 @@ Like all rules of the simulator they keep their own account and do not ask the c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from conveyor_raft.core.messages import (
@@ -26,7 +25,8 @@ from conveyor_raft.core.messages import (
     PreVoteReply,
     RequestVote,
 )
-from conveyor_raft.core.quorum import majority
+from conveyor_raft.core.types import RaftRole
+from conveyor_raft.testing.configurations import is_quorum
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.violated import Violated
 
@@ -42,9 +42,8 @@ class Heard(NamedTuple):
 class ElectionRules:
     """The account of the elections of one run."""
 
-    def __init__(self, nodes: Mapping[int, SimulatedNode]) -> None:
+    def __init__(self) -> None:
         """Begin with nobody heard."""
-        self._majority = majority(len(nodes))
         self._heard: dict[int, Heard] = {}
         self._willing: dict[tuple[int, int], set[int]] = {}
         self._may_answer: Counter[tuple[int, int, int, int]] = Counter()
@@ -87,7 +86,10 @@ class ElectionRules:
                 self._on_willing(node, message, body)
         elif isinstance(body, RequestVote) and node.options.pre_vote and not body.forced:
             willing = self._willing.get((node.node_id, message.term), set())
-            if len(willing | {node.node_id}) < self._majority:
+            core, membership = node.core, node.core.membership
+            campaigns = core.role is RaftRole.CANDIDATE and core.term == message.term
+            halves = () if membership is None else membership.halves
+            if campaigns and not is_quorum(halves, willing | {node.node_id}):
                 raise Violated(
                     "nobody enters a term unasked",
                     f"node {node.node_id} campaigns in term {message.term}; only {willing} would"

@@ -64,7 +64,7 @@ class Invariants:
         self._votes: dict[tuple[int, bytes, int], int] = {}
         self._entries: dict[tuple[int, int], Entry] = {}
         self._states: dict[int, int] = {0: 0}
-        self.elections = ElectionRules(nodes)
+        self.elections = ElectionRules()
         self._seen: dict[int, Seen] = {}
         self._open: dict[int, tuple[int, Proposed, Sequence[bytes]]] = {}
         self._refused: set[bytes] = set()
