@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conveyor_raft.core.change import MembershipChange
+from conveyor_raft.core.frames import Frame
 from conveyor_raft.core.loading import first_state
 from conveyor_raft.core.membership import Membership
 from conveyor_raft.core.messages import (
@@ -16,17 +18,22 @@ from conveyor_raft.core.messages import (
     HeartbeatReply,
     InstallSnapshot,
     SnapshotMeta,
+    VoteReply,
 )
 from conveyor_raft.core.options import CoreOptions
 from conveyor_raft.core.progress import Probe, Progress, Replicate, Snapshot
 from conveyor_raft.core.types import (
     ClusterId,
+    EntryKind,
     Identity,
     Incarnation,
     LogId,
+    LogIndex,
     Member,
     NodeId,
+    Proposed,
     RaftRole,
+    Term,
 )
 from conveyor_raft.errors import InvariantViolation
 from conveyor_raft.testing.simulated_node import SimulatedNode
@@ -203,3 +210,37 @@ def test_the_commit_index_does_not_go_back(harness, frame, commit):
     node.hear(2, 2, Heartbeat(1, min(commit, 5)))
     node.hear(3, 3, AppendEntries(1, LogId(8, 1), commit, ()))
     assert node.core.commit_index == max(5, commit)
+
+
+def test_a_candidate_counts_the_voters_of_its_newest_configuration(harness, membership):
+    """A27. It stands in the log and is not known to be committed; it counts all the same."""
+    newer = Frame.build(LogIndex(2), Term(1), 0, EntryKind.CONFIG, [membership(5).encode()])
+    node = harness(3, frames=(newer,))
+    node.expire()
+    node.flush()
+    assert {message.to for message in node.sent} == {2, 3, 4, 5}
+    node.hear(2, 2, VoteReply(granted=True))
+    assert node.core.role is RaftRole.CANDIDATE
+    node.hear(5, 2, VoteReply(granted=True))
+    assert node.core.role is RaftRole.LEADER
+
+
+def test_addresses_change_without_anybody_leaving(harness):
+    """E80. Of one node, then of all at once; no joint configuration, the same voters."""
+    node = harness(3)
+    node.lead()
+    node.flush()
+    node.hear(2, 2, AppendAck(1, 2))
+    moved = [Member(NodeId(own), f"elsewhere-{own}:1") for own in (1, 2, 3)]
+    for last, update in ((3, moved[1:2]), (4, moved)):
+        change = MembershipChange(update=tuple(update))
+        assert isinstance(node.core.change_membership(change, token=last), Proposed)
+        node.take()
+        node.flush()
+        node.hear(2, 2, AppendAck(1, last))
+        members = node.core.membership
+        assert members.voters == (1, 2, 3)
+        assert not members.joint
+        for member in update:
+            assert members.get(member.node_id).raft_address == member.raft_address
+    assert {message.to for message in node.sent} == {2, 3}
