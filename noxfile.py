@@ -292,6 +292,18 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def coverage(session: nox.Session) -> None:
+    """Branch coverage of the Raft core by its tests, scripts and simulations together."""
+    install_wheels(session)
+    measure = ("coverage", "run", "--branch", "--append", "--source=conveyor_raft.core", "-m")
+    tests = "packages/conveyor-raft/tests"
+    session.run("coverage", "erase")
+    session.run(*measure, "pytest", "-q", f"{tests}/core", f"{tests}/testing/test_scripts.py")
+    session.run(*measure, "conveyor_raft.testing.simulator", "--seeds", "30", "--jobs", "1")
+    session.run("coverage", "report", "--show-missing", "--fail-under=98", *session.posargs)
+
+
+@nox.session
 def integration(session: nox.Session) -> None:
     """Real clusters: processes, sockets, disks and kill -9; `-- -k name` picks a test."""
     install_wheels(session)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -58,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             find = hunt(bug, seeds=arguments.seeds, events=arguments.events, tests=arguments.tests)
         except (ValueError, RuntimeError, SyntaxError) as error:
             return False, f"| {bug.name} | **NOT PLANTED** | {error} |"
+        except subprocess.TimeoutExpired:
+            return False, f"| {bug.name} | **ENDLESS** | the patched code does not come to an end |"
         return find is not None, describe(bug, find, arguments.seeds)
 
     print("| planted | found in | by |\n|---|---|---|")
