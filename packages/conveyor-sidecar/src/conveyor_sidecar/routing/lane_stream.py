@@ -28,6 +28,7 @@ LANES_METHOD = f"/{LANES_SERVICE}/Lanes"
 Post = Callable[[Event], None]
 Read = Callable[[], Awaitable[Any]]
 Write = Callable[[bytes], Awaitable[None]]
+DoneWriting = Callable[[], Awaitable[None]]
 
 
 class LaneStream:
@@ -37,6 +38,7 @@ class LaneStream:
         self.link = link
         self.outbox = Outbox()
         self._over = asyncio.Event()
+        self._finishing = False
         self._reason = ""
 
     def send(self, message: LaneMessage) -> None:
@@ -46,7 +48,11 @@ class LaneStream:
             self.give_up("the peer no longer reads")
 
     def finish(self) -> None:
-        """No more bundles: what is queued may still leave, then the stream ends."""
+        """No more bundles: what is queued may still leave, then the stream ends.
+
+        What the peer still says is not heard any more.
+        """
+        self._finishing = True
         self.outbox.close()
 
     def give_up(self, reason: str) -> None:
@@ -54,8 +60,13 @@ class LaneStream:
         self._reason = self._reason or reason
         self._over.set()
 
-    async def carry(self, read: Read, write: Write, post: Post) -> str:
+    async def carry(
+        self, read: Read, write: Write, post: Post, done_writing: DoneWriting | None = None
+    ) -> str:
         """Carry bundles both ways until one side ends; returns why.
+
+        With `done_writing`, which tells the peer that nothing follows, a finished stream waits
+        for the peer to end it too: cancelling it at once would take back what is on its way.
 
         Raises:
             ProtocolError: the peer sent what is not a bundle.
@@ -63,7 +74,7 @@ class LaneStream:
         """
         tasks = (
             asyncio.create_task(self._read_all(read, post)),
-            asyncio.create_task(self._write_all(write)),
+            asyncio.create_task(self._write_all(write, done_writing)),
             asyncio.create_task(self._over.wait()),
         )
         try:
@@ -85,13 +96,18 @@ class LaneStream:
         link = self.link
         while isinstance(data := await read(), bytes):
             message = lane_codec.decode(data)
+            if self._finishing:
+                continue
             if message.data and message.data[0].traceparent:
                 message.data = [received(frame) for frame in message.data]
             post(LaneMessageReceived(link, message))
 
-    async def _write_all(self, write: Write) -> None:
+    async def _write_all(self, write: Write, done_writing: DoneWriting | None) -> None:
         while (bundle := await self.outbox.take()) is not None:
             await write(bundle)
+        if done_writing is not None:
+            await done_writing()
+            await self._over.wait()
 
 
 def received(frame: Frame) -> Frame:

@@ -98,7 +98,8 @@ class RemoteRouter:
         try:
             if effect.link in self._links:
                 self._post(LinkUp(effect.link))
-            return False, await stream.carry(call.read, call.write, self._post)
+            reason = await stream.carry(call.read, call.write, self._post, call.done_writing)
+            return False, reason
         except ProtocolError as error:
             logger.warning("link %s to %s: %s", effect.link, effect.endpoint, error)
             return False, str(error)
