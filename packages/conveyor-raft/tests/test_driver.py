@@ -61,6 +61,7 @@ def make(transport: Recording, storage: MemoryLogStorage) -> Driver:
         storage=storage,
         transport=transport,
         watchers=Watchers(10),
+        meet=list,
     )
 
 

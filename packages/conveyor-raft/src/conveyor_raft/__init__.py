@@ -2,14 +2,17 @@
 
 from conveyor_raft.client_session import ClientSession, SessionToken
 from conveyor_raft.config import RaftConfig
+from conveyor_raft.core.change import MembershipChange
 from conveyor_raft.core.raft_core import RaftCore
 from conveyor_raft.core.types import ClusterId, LogIndex, Member, NodeId, RaftRole, Term
 from conveyor_raft.errors import (
     Busy,
+    ChangeRefused,
     CommandRejected,
     Corrupt,
     Failed,
     FormationError,
+    InvalidChange,
     InvariantViolation,
     ListenError,
     Locked,
@@ -54,6 +57,7 @@ from conveyor_raft.watch import Watcher
 __all__ = [
     "Applied",
     "Busy",
+    "ChangeRefused",
     "ClientSession",
     "ClusterId",
     "CommandRejected",
@@ -62,6 +66,7 @@ __all__ = [
     "Failed",
     "FormationError",
     "GrpcTransport",
+    "InvalidChange",
     "InvariantViolation",
     "KeyValueCommand",
     "KeyValueResult",
@@ -72,6 +77,7 @@ __all__ = [
     "LogIndex",
     "LogStorage",
     "Member",
+    "MembershipChange",
     "MemoryLogStorage",
     "MemoryNetwork",
     "MemoryTransport",

@@ -28,6 +28,7 @@ from typing import Any, Generic, TypeVar
 
 from conveyor_raft.applier import Applier, Work
 from conveyor_raft.config import RaftConfig
+from conveyor_raft.core.change import MembershipChange
 from conveyor_raft.core.loading import LoadedState
 from conveyor_raft.core.messages import AppendEntries, Message, SnapshotMeta
 from conveyor_raft.core.output import Output, SoftState
@@ -43,6 +44,7 @@ from conveyor_raft.core.types import (
 )
 from conveyor_raft.errors import Busy, NotLeader, RaftError, ShuttingDown
 from conveyor_raft.machines.base import StateMachine
+from conveyor_raft.member_changes import MemberChanges
 from conveyor_raft.snapshot_keeper import SnapshotKeeper
 from conveyor_raft.status import Applied, LeadershipChanged
 from conveyor_raft.storage.base import LogStorage
@@ -76,7 +78,9 @@ class Driver(Generic[C, R, S]):
         storage: LogStorage,
         transport: RaftTransport,
         watchers: Watchers,
+        meet: Callable[[Sequence[Member]], None],
     ) -> None:
+        """Prepare. `meet` is told of the members, now and whenever they change."""
         self.identity = identity
         self._loop = asyncio.get_running_loop()
         self.connected: set[NodeId] = set()
@@ -88,6 +92,9 @@ class Driver(Generic[C, R, S]):
         self._storage = storage
         self._transport = transport
         self._watchers = watchers
+        self._meet = meet
+        self._contacts: tuple[Member, ...] = ()
+        self._changes = MemberChanges(self.core, self.not_leader)
         self._waiters = Waiters()
         self._marks = TraceMarks(identity.node_id)
         self.applier = Applier[C, R, S](state_machine, self._waiters, self._marks, self._applied)
@@ -113,7 +120,7 @@ class Driver(Generic[C, R, S]):
 
     async def run(self) -> None:
         """Drive until cancelled, or until something fails that must not."""
-        self._transport.connect(self.identity, self.members)
+        self._transport.connect(self.identity, self._contacts)
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._lane.run(), name="raft storage lane")
@@ -155,6 +162,19 @@ class Driver(Generic[C, R, S]):
         self._rouse()
         return future
 
+    def change_membership(self, change: MembershipChange) -> asyncio.Future[None]:
+        """Queue a change of the membership; it ends when it is in force for good."""
+        if self.core.role is not RaftRole.LEADER:
+            raise self.not_leader()
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._tokens += 1
+        self._feed(partial(self._changes.begin, change, self._tokens, future))
+        return future
+
+    def introduce(self, members: Sequence[Member]) -> None:
+        """Connect to these members at first, until the log says who they are."""
+        self._contacts = tuple(members)
+
     def receive(self, messages: Sequence[Message], traces: Sequence[EntryTrace] = ()) -> None:
         """Queue messages of a peer."""
         if len(self._inbox) + len(messages) > _INBOX_MAX:
@@ -180,6 +200,7 @@ class Driver(Generic[C, R, S]):
         fail([future for _, future, _ in self._proposals], ShuttingDown(reason))
         self._proposals.clear()
         self._waiters.fail_all(reason)
+        self._changes.abandon(reason)
 
     def not_leader(self) -> NotLeader:
         """Return the error that sends a caller to the leader."""
@@ -275,6 +296,7 @@ class Driver(Generic[C, R, S]):
 
     def _perform(self, out: Output) -> None:
         """Do what the core wants done, in the order that `core.output` prescribes."""
+        self._reconnect()
         for message in out.messages:
             self._send(message)
         if out.write is not None:
@@ -292,13 +314,22 @@ class Driver(Generic[C, R, S]):
         for send in out.send_snapshot:
             self._snapshots.send(send)
         for token, outcome in out.finished:
-            self._waiters.finish(token, outcome)
+            if not self._changes.finish(token, outcome):
+                self._waiters.finish(token, outcome)
         if out.soft is not None:
             self._tell(out.soft)
         if out.compact_through is not None:
             self._lane.add_chore(partial(self._storage.compact, out.compact_through))
 
     # ------------------------------------------------------------------ effects
+
+    def _reconnect(self) -> None:
+        """Keep connections to the members, and to those who go and are still needed."""
+        contacts = self.core.contacts
+        if contacts and contacts != self._contacts:
+            self._contacts = contacts
+            self._transport.connect(self.identity, contacts)
+            self._meet(self.members)
 
     def _send(self, message: Message) -> None:
         traces: Sequence[EntryTrace] = ()

@@ -39,6 +39,10 @@ class RejectedError(RaftError):
     retry_safe: ClassVar[bool] = True
 
 
+class ChangeRefused(RejectedError):
+    """A change of the membership does not take place, for the reason that it names."""
+
+
 class InvalidChange(RejectedError):
     """A change of the membership that makes no sense for the membership as it is."""
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from conveyor_raft.core.types import ClusterId, Member
 from conveyor_raft.errors import FormationError, WrongIdentity
@@ -48,10 +48,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The cluster this node is part of; write its first entry."""
+    """The cluster this node is part of.
+
+    If it was not `formed` before, write its first entry; else begin empty: its log has that entry,
+    and the leader will send it. Today's roster need not be the first.
+    """
 
     cluster_id: ClusterId
     roster: tuple[Member, ...]
+    formed: bool = field(default=False, compare=False)
 
 
 def cluster_id_of(roster: Iterable[Member]) -> ClusterId:
@@ -137,7 +142,7 @@ class Formation:
             )
         for cluster_id, answer in formed.items():
             assert cluster_id is not None
-            return Verdict(cluster_id, answer.roster)
+            return Verdict(cluster_id, answer.roster, formed=True)
         if self._proposal and self._agreed == set(self._answers):
             return Verdict(cluster_id_of(self._proposal), self._proposal)
         return None
@@ -235,7 +240,7 @@ def _check_member(own: Member, address: str, answer: Answer) -> None:
     for member in answer.roster:
         if member.node_id != own.node_id:
             continue
-        if member.incarnation == own.incarnation:
+        if member.incarnation in {b"", own.incarnation}:
             return
         raise WrongIdentity(
             f"the cluster {name} knows node {own.node_id} with another data directory: this one is"

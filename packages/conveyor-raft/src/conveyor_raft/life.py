@@ -19,7 +19,14 @@ from conveyor_raft.core.membership import Membership
 from conveyor_raft.core.messages import Message
 from conveyor_raft.core.types import Identity, LogIndex, Member, NodeId, RaftRole
 from conveyor_raft.driver import Driver
-from conveyor_raft.errors import FormationError, NodeStopped, NotReady, RaftError, ShuttingDown
+from conveyor_raft.errors import (
+    FormationError,
+    NodeStopped,
+    NotReady,
+    RaftError,
+    ShuttingDown,
+    WrongIdentity,
+)
 from conveyor_raft.formation import Answer
 from conveyor_raft.machines.base import StateMachine
 from conveyor_raft.network import RaftNetwork
@@ -178,11 +185,19 @@ class Life(Generic[C, R, S]):
     async def _join(self, stored: Stored) -> Driver[C, R, S]:
         """Return the driver of a member: with what is on the disk, or with a new cluster."""
         loaded = stored.loaded
-        if stored.cluster_id is None:
+        roster: tuple[Member, ...] = ()
+        if stored.cluster_id is None or not (loaded.frames or loaded.snapshot):
             verdict = await self._network.form(self._transport, self.own)
-            loaded = first_state(Membership(verdict.roster))
-            await self._storage.form(verdict.cluster_id, loaded)
-            cluster_id = verdict.cluster_id
+            cluster_id, roster = verdict.cluster_id, verdict.roster
+            if stored.cluster_id is None:
+                if not verdict.formed:
+                    loaded = first_state(Membership(roster))
+                await self._storage.form(cluster_id, loaded)
+            elif stored.cluster_id != cluster_id:
+                raise WrongIdentity(
+                    f"the data directory belongs to the cluster {stored.cluster_id.hex()[:12]}, the"
+                    f" peers to {cluster_id.hex()[:12]}; correct the peers"
+                )
             _logger.info("node %s is in the cluster %s", self.own.node_id, cluster_id.hex()[:12])
         else:
             cluster_id = stored.cluster_id
@@ -195,13 +210,15 @@ class Life(Generic[C, R, S]):
             storage=self._storage,
             transport=self._transport,
             watchers=self.watchers,
+            meet=self._network.meet,
         )
         if loaded.snapshot is not None:
             data = await self._storage.snapshots.get(loaded.snapshot)
             driver.applier.restore(loaded.snapshot, data)
         self._network.check_single(driver.members)
+        driver.introduce(driver.members or roster)
+        self._network.meet(driver.members or roster)
         for member in driver.members:
-            self._network.add_peer(member)
             if member.node_id == self.own.node_id and member != self.own:
                 _logger.warning(
                     "the cluster knows this node at %s (clients: %s), it is now at %s (%s)",

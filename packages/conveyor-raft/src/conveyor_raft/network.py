@@ -63,6 +63,10 @@ class RaftNetwork:
         """Take this node's own address out of the list of the others."""
         self._listed.pop(address, None)
 
+    def meet(self, members: Sequence[Member]) -> None:
+        """Let the log's members replace whatever the book had."""
+        self._members = {member.node_id: member for member in members}
+
     def add_peer(self, member: Member) -> None:
         """Put a member into the book, or replace it."""
         self._members[member.node_id] = member

@@ -26,6 +26,7 @@ from opentelemetry.trace import Span
 
 from conveyor_raft.client_session import ClientSession, SessionToken, client_session
 from conveyor_raft.config import RaftConfig
+from conveyor_raft.core.change import MembershipChange
 from conveyor_raft.core.types import (
     LogIndex,
     Member,
@@ -215,6 +216,43 @@ class RaftNode(Generic[C, R, S]):
         return client_session(
             self._propose_in_session, ttl, resume, self.config.propose_timeout_ms / 1000
         )
+
+    # ------------------------------------------------------------------ members
+
+    async def change_membership(
+        self, change: MembershipChange, *, timeout: float | None = None
+    ) -> None:
+        """Change who belongs to the cluster; return when that is in force for good. Leader only.
+
+        Whoever is promoted must catch up first, so this can take as long as a snapshot does;
+        `timeout` is in seconds, and without one this waits.
+
+        Raises:
+            RejectedError: the change does not take place; `InvalidChange` says that it never could,
+                `ChangeRefused` why it does not now.
+            UnknownOutcome: it may take place.
+        """
+        driver = self._life.driver
+        if driver is None or self._life.closing or self._life.failure is not None:
+            raise NotReady("this node has no cluster yet, or is stopping")
+        future = driver.change_membership(change)
+        await (future if timeout is None else _within(timeout, future))
+
+    async def add_learner(self, node_id: int, raft_address: str, client_address: str = "") -> None:
+        """Let a node belong to the cluster without a vote; start it afterwards, with an empty disk.
+
+        Its peers are then any members of the cluster.
+        """
+        member = Member(NodeId(node_id), raft_address, client_address)
+        await self.change_membership(MembershipChange(add=(member,)))
+
+    async def promote(self, node_id: int) -> None:
+        """Give a learner a vote, once it has caught up."""
+        await self.change_membership(MembershipChange(promote=(NodeId(node_id),)))
+
+    async def remove(self, node_id: int) -> None:
+        """Let a node belong to the cluster no longer; the leader itself then hands over."""
+        await self.change_membership(MembershipChange(remove=(NodeId(node_id),)))
 
     async def state(self) -> S:
         """Return this node's own applied state; on a follower it may be behind the leader's."""

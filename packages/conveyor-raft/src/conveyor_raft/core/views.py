@@ -93,6 +93,27 @@ class CoreViews:
         return tuple(self._replica.departing.values())
 
     @property
+    def contacts(self) -> tuple[Member, ...]:
+        """Whom to be connected with: all members, and those who are removed and still needed.
+
+        The latter are members of a configuration that may come into force again, the leader that
+        has removed itself among them, and those whom a leader tells of their removal.
+        """
+        history = self._replica.configurations.entries
+        if not history:
+            return ()
+        members = history[-1][1].members
+        if len(history) == 1 and not self._replica.departing:
+            return members
+        found = {member.node_id: member for member in self.departing}
+        for index, membership in reversed(history):
+            found = {member.node_id: member for member in membership.members} | found
+            if index <= self._replica.commit_index:
+                break
+        found |= {member.node_id: member for member in members}
+        return tuple(found[node_id] for node_id in sorted(found))
+
+    @property
     def snapshot(self) -> SnapshotMeta | None:
         """The newest snapshot; right after stepping an `InstallSnapshot`, its own if accepted."""
         return self._replica.snapshot
