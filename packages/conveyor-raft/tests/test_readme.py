@@ -87,6 +87,14 @@ async def test_the_session_sample_works() -> None:
         assert await node.state() == {"colour": b"green"}
 
 
+def test_the_simulator_sample_runs() -> None:
+    """With the accounts of the sample before it."""
+    namespace: dict[str, Any] = {"json": json}
+    exec(SAMPLES[1], namespace)
+    assert "simulate(Transfers()" in SAMPLES[3]
+    exec(SAMPLES[3], namespace)
+
+
 @pytest.mark.asyncio
 async def test_the_sample_of_the_specification() -> None:
     """Config, `RaftNode.new`, propose on the leader, state on any node."""

@@ -7,8 +7,9 @@ import pytest
 
 from conveyor_raft.core.types import LogIndex
 from conveyor_raft.errors import InvariantViolation
+from conveyor_raft.testing.running import run_seed, run_world
 from conveyor_raft.testing.simulated_node import SimulatedNode
-from conveyor_raft.testing.simulator import main, run_seed, run_seeds, run_world
+from conveyor_raft.testing.simulator import main, run_seeds
 from conveyor_raft.testing.violated import Violated
 from conveyor_raft.testing.world import World
 

@@ -9,7 +9,7 @@ this account, never with the core's own.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from conveyor_raft.core.frames import Frame
 from conveyor_raft.core.loading import LoadedState
@@ -22,7 +22,7 @@ class StoredSnapshot(NamedTuple):
     """A snapshot with the state that it holds."""
 
     meta: SnapshotMeta
-    state: int
+    state: Any
 
 
 class SimulatedDisk:
@@ -35,7 +35,7 @@ class SimulatedDisk:
         self.hard_state = loaded.hard_state
         self.snapshot: StoredSnapshot | None = None
         self.frames = list(loaded.frames)
-        self.pending: deque[tuple[Write, int]] = deque()  # with the state of its snapshot, if any
+        self.pending: deque[tuple[Write, Any]] = deque()  # with the state of its snapshot, if any
         self.completed = 0
         self._first = 1
         self._terms: list[Term] = [
@@ -53,7 +53,7 @@ class SimulatedDisk:
             return self._terms[index - self._first] == term
         return self.snapshot is not None and index <= self.snapshot.meta.index
 
-    def submit(self, write: Write, state: int) -> None:
+    def submit(self, write: Write, state: Any) -> None:
         """Take a write; `state` belongs to its snapshot."""
         self.pending.append((write, state))
 

@@ -8,6 +8,7 @@ a fault never draws it. `heal` ends them all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from conveyor_raft.core.types import NodeId
 from conveyor_raft.testing.operators import Operators
@@ -25,6 +26,7 @@ class Faults:
         self._world = world
         self._active = True
         self.operators = Operators(world)
+        self._rng = world.rng
         knobs = world.knobs
         for fault, every in (
             (self._crash, knobs.crash_every_ms),
@@ -50,22 +52,30 @@ class Faults:
             world.resume(node)
 
     def _repeat(self, fault: Callable[[], None], every: int) -> None:
-        def strike() -> None:
-            if self._active:
-                fault()
-                self._world.at(self._world.soon(every), strike)
+        world, name = self._world, fault.__name__.strip("_").replace("_", " ")
+        pauses = world.chance(name)  # The others come when they come, whether this one does or not.
 
-        self._world.at(self._world.soon(every), strike)
+        def strike(number: int) -> None:
+            if self._active:
+                if world.begins(name, number):
+                    self._rng = self.operators.rng = world.chance(f"{name} {number}")
+                    fault()
+                again(number + 1)
+
+        def again(number: int) -> None:
+            world.at(1 + int(pauses.random() * 2 * every), partial(strike, number))
+
+        again(1)
 
     def _victim(self) -> SimulatedNode | None:
         """Draw a node; None if it is not running at the moment."""
         world = self._world
-        node = world.nodes[world.rng.choice(world.ids)]
+        node = world.nodes[self._rng.choice(world.ids)]
         return None if node.down or node.node_id in world.paused else node
 
     def _crash(self) -> None:
         world = self._world
-        node = world.nodes[world.rng.choice(world.ids)]
+        node = world.nodes[self._rng.choice(world.ids)]
         if not node.down:
             world.counts["crashes"] += 1
             if node.disk.pending:
@@ -110,6 +120,6 @@ class Faults:
         if node is None:
             return
         node.core.tick(world.local(node))
-        node.core.on_peer(NodeId(world.rng.choice(world.ids)), up=world.rng.random() < 0.5)
+        node.core.on_peer(NodeId(self._rng.choice(world.ids)), up=self._rng.random() < 0.5)
         world.after_input(node)
         world.invariants.after_event(node)

@@ -23,6 +23,7 @@ class Operators:
     def __init__(self, world: World) -> None:
         """Begin with no wish."""
         self._world = world
+        self.rng = world.rng
         self._token = _TOKENS_FROM
         self._seen_version: LogId = ZERO_ID
 
@@ -57,7 +58,7 @@ class Operators:
     def wipe(self) -> None:
         """Take a node's disk away, and give it an empty one."""
         world = self._world
-        node = world.nodes[world.rng.choice(world.ids)]
+        node = world.nodes[self.rng.choice(world.ids)]
         if world.invariants.open_changes or not self._can_lose(node):
             return
         world.counts["wiped"] += 1
@@ -75,8 +76,8 @@ class Operators:
         ]
         if not running:
             return None
-        if world.rng.random() < 0.1:
-            return world.rng.choice(running)
+        if self.rng.random() < 0.1:
+            return self.rng.choice(running)
         leaders = [node for node in running if node.core.role is RaftRole.LEADER]
         return max(leaders, key=lambda node: node.core.term, default=None)
 
@@ -85,7 +86,7 @@ class Operators:
         return Member(NodeId(node_id), f"node-{node_id}:{node.life}", "", node.identity.incarnation)
 
     def _draw(self, membership: Membership) -> MembershipChange:
-        rng = self._world.rng
+        rng = self.rng
         outside = [i for i in self._world.ids if membership.get(NodeId(i)) is None]
         voters, learners = list(membership.voters), list(membership.learners)
         present = [member.node_id for member in membership.members]

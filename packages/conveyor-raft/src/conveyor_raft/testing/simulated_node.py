@@ -1,14 +1,15 @@
-"""A node without an event loop: the real core, a simulated disk and a state machine of one number.
+"""A node without an event loop: the real core, a simulated disk and a simulated state machine.
 
 It obeys the order that `Output` describes and nothing else; when each step happens is up to the
-caller (the simulator draws it, a script says it). The state machine is a running CRC over all
-commands, so two nodes that applied the same number of entries must agree on one integer.
+caller (the simulator draws it, a script says it). Whatever the state machine is (`hosted`), two
+nodes that applied the same number of entries must agree on its digest, one integer.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 from conveyor_raft.core.frames import Frame
 from conveyor_raft.core.loading import LoadedState
@@ -16,8 +17,9 @@ from conveyor_raft.core.messages import InstallSnapshot, Message, SnapshotMeta
 from conveyor_raft.core.options import CoreOptions
 from conveyor_raft.core.output import Output
 from conveyor_raft.core.raft_core import RaftCore
-from conveyor_raft.core.types import EntryKind, Identity, LogIndex, RandomSource
+from conveyor_raft.core.types import Identity, LogIndex, RandomSource
 from conveyor_raft.testing.disk import SimulatedDisk, StoredSnapshot
+from conveyor_raft.testing.hosted import RunningChecksum, SimulatedMachine
 
 
 class SimulatedNode:
@@ -32,12 +34,13 @@ class SimulatedNode:
         "identity",
         "installing",
         "life",
+        "machine",
+        "new_machine",
         "node_id",
         "options",
         "pipelined",
         "random",
         "staged",
-        "state",
         "state_index",
     )
 
@@ -49,6 +52,7 @@ class SimulatedNode:
         loaded: LoadedState,
         *,
         pipelined: bool = False,
+        new_machine: Callable[[], SimulatedMachine] = RunningChecksum,
     ) -> None:
         """Prepare a disk and start on it at time 0."""
         self.identity = identity
@@ -56,21 +60,29 @@ class SimulatedNode:
         self.options = options
         self.random = random
         self.pipelined = pipelined
+        self.new_machine = new_machine
         self.disk = SimulatedDisk(loaded)
         self.life = 0
         self.start(0)
+
+    @property
+    def state(self) -> int:
+        """What the state machine stands at, in one number."""
+        return self.machine.digest
 
     def start(self, now_ms: int) -> None:
         """Begin a life with what the disk has."""
         self.life += 1
         self.down = False
         stored = self.disk.snapshot
-        self.state = 0 if stored is None else stored.state
+        self.machine = self.new_machine()
+        if stored is not None:
+            self.machine.restore(stored.state)
         self.state_index: int = 0 if stored is None else stored.meta.index
         self.held: deque[tuple[int, Message]] = deque()  # wait for a write
         self.applying: deque[list[Frame]] = deque()
         self.installing: SnapshotMeta | None = None
-        self.staged: dict[SnapshotMeta, int] = {}
+        self.staged: dict[SnapshotMeta, Any] = {}
         self.core = RaftCore(self.identity, self.options, self.random, self.disk.load(), now_ms)
 
     def crash(self, kept_writes: int) -> None:
@@ -112,7 +124,7 @@ class SimulatedNode:
         if self.installing is not None:
             meta, self.installing = self.installing, None
             self.applying.clear()
-            self.state = self.staged[meta]
+            self.machine.restore(self.staged[meta])
             self.state_index = meta.index
             self.staged = {
                 other: state for other, state in self.staged.items() if other.index > meta.index
@@ -122,26 +134,22 @@ class SimulatedNode:
         if not self.applying:
             return []
         frames = self.applying.popleft()
-        state = self.state
-        for frame in frames:
-            if frame.kind is EntryKind.COMMAND:
-                for payload in frame.payloads():
-                    state = zlib.crc32(payload, state)
-        self.state = state
+        self.machine.apply(frames)
         self.state_index = frames[-1].last_index
         self.core.on_applied(LogIndex(self.state_index))
         return frames
 
     def capture_snapshot(self) -> StoredSnapshot:
         """Return the state as it is."""
-        return StoredSnapshot(self.core.describe_snapshot(LogIndex(self.state_index)), self.state)
+        meta = self.core.describe_snapshot(LogIndex(self.state_index))
+        return StoredSnapshot(meta, self.machine.capture())
 
     def store_snapshot(self, snapshot: StoredSnapshot) -> None:
         """Make a captured snapshot durable."""
         self.disk.save_snapshot(snapshot)
         self.core.on_snapshot_created(snapshot.meta)
 
-    def receive_snapshot(self, message: Message, state: int) -> bool:
+    def receive_snapshot(self, message: Message, state: Any) -> bool:
         """Take a whole snapshot from the leader; tell whether the core accepted it."""
         install = message.body
         assert isinstance(install, InstallSnapshot)

@@ -2,9 +2,13 @@
 
     python -m conveyor_raft.testing.simulator --seeds 300 --events 10000
     python -m conveyor_raft.testing.simulator --seed 17 --events 10000 --trace 50
+    python -m conveyor_raft.testing.simulator --seed 17 --events 10000 --shrink
 
 A seed draws a cluster and its faults (`swarm`), runs it (`world`) and checks it after each event
-(`invariants`). What fails is printed with its rule, and with the command that shows it again.
+(`invariants`). What fails is printed with its rule, and with the command that shows it again; with
+`--shrink` that command leaves out of the run whatever is not needed for the rule to break. The
+counters say what the seeds have reached: a fault that is rare, or a message that no leader was
+told, proves nothing.
 """
 
 from __future__ import annotations
@@ -18,14 +22,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from functools import partial
-from typing import NamedTuple
+from typing import get_args
 
-from conveyor_raft.errors import InvariantViolation
-from conveyor_raft.testing.clients import Clients
-from conveyor_raft.testing.faults import Faults
-from conveyor_raft.testing.violated import Violated
+from conveyor_raft.core.messages import Body
+from conveyor_raft.core.types import RaftRole
+from conveyor_raft.testing.running import Result, replay_command, run_seed, run_world
+from conveyor_raft.testing.shrinking import Shrinker
+from conveyor_raft.testing.without import Without
+from conveyor_raft.testing.workload import Workload, load_workload
 from conveyor_raft.testing.world import World
 
+_RARE_PERCENT = 10
 _FAULTS = (
     "crashes",
     "lost_writes",
@@ -43,54 +50,20 @@ _FAULTS = (
     "core_truncations",
     "applied",
     "unknown",
+    "session_retries",
+    "sessions_expired",
 )
 
 
-class Result(NamedTuple):
-    """What one seed has shown, in so many seconds of CPU; `failure` is empty if all rules held."""
-
-    seed: int
-    events: int
-    digest: int
-    seconds: float
-    counts: dict[str, int]
-    failure: str
+def _run_named(seed: int, *, events: int, workload: str) -> Result:
+    return run_seed(seed, events=events, workload=load_workload(workload) if workload else None)
 
 
-def run_world(world: World, events: int) -> None:
-    """Run a world for so many events under its faults, then let it heal.
-
-    Raises:
-        Violated: a rule does not hold.
-        InvariantViolation: a core has found out by itself.
-    """
-    faults = Faults(world)
-    Clients(world)
-    while world.events < events:
-        world.step()
-    faults.heal()
-    world.settle()
-
-
-def run_seed(seed: int, *, events: int) -> Result:
-    """Run one seed to its end, or to the first rule that does not hold."""
-    start = time.process_time()
-    world = World(seed)
-    failure = ""
-    try:
-        run_world(world, events)
-    except (Violated, InvariantViolation) as violation:
-        failure = f"{type(violation).__name__}: {violation}"
-    except Exception as error:  # a crash of the core is a finding like any other
-        failure = f"{type(error).__name__}: {error}"
-    seconds = time.process_time() - start
-    counts = {**world.counts, **world.network.counts}
-    return Result(seed, world.events, world.digest, seconds, counts, failure)
-
-
-def run_seeds(seeds: Iterable[int], *, events: int, jobs: int) -> Iterator[Result]:
+def run_seeds(
+    seeds: Iterable[int], *, events: int, jobs: int, workload: str = ""
+) -> Iterator[Result]:
     """Run seeds on several processes, no seed before one can take it; results come as ready."""
-    one = partial(run_seed, events=events)
+    one = partial(_run_named, events=events, workload=workload)
     if jobs == 1:
         yield from map(one, seeds)
         return
@@ -111,11 +84,14 @@ def run_seeds(seeds: Iterable[int], *, events: int, jobs: int) -> Iterator[Resul
 class Report:
     """The figures of many seeds."""
 
-    def __init__(self, events: int) -> None:
+    def __init__(self, events: int, workload: str = "") -> None:
         """Begin at nothing."""
         self._events_per_seed = events
+        self._workload = workload
         self._start = time.perf_counter()
         self._counts: Counter[str] = Counter()
+        self._seeds_with: Counter[str] = Counter()
+        self._heard: Counter[str] = Counter()
         self._busy_seconds = 0.0
         self.seeds = 0
         self.events = 0
@@ -132,13 +108,13 @@ class Report:
         self.events += result.events
         self._busy_seconds += result.seconds
         self._counts.update(result.counts)
+        self._seeds_with.update(name for name, count in result.counts.items() if count)
+        self._heard.update(result.heard)
         if result.failure:
             self.failures.append(result)
             print(f"\nseed {result.seed} after {result.events} events: {result.failure}")
-            print(
-                "  replay: python -m conveyor_raft.testing.simulator"
-                f" --seed {result.seed} --events {self._events_per_seed} --trace 50"
-            )
+            command = replay_command(result.seed, self._events_per_seed, self._workload)
+            print(f"  replay: {command}\n  make it smaller: the same with --shrink")
 
     def progress(self, total: int) -> None:
         """Overwrite one line."""
@@ -153,6 +129,27 @@ class Report:
             f" ({rate:,.0f} for each second of CPU), {len(self.failures)} failed"
         )
         print("  " + ", ".join(f"{name} {self._counts[name]:,}" for name in _FAULTS))
+        self._print_coverage()
+
+    def _print_coverage(self) -> None:
+        """Say what the seeds have reached: each fault, and each message in each role."""
+        shares = {name: 100 * self._seeds_with[name] / max(1, self.seeds) for name in _FAULTS}
+        print("  in % of seeds: " + ", ".join(f"{name} {shares[name]:.0f}" for name in _FAULTS))
+        if rare := [name for name in _FAULTS if shares[name] < _RARE_PERCENT]:
+            print(f"  in less than {_RARE_PERCENT} %: {', '.join(rare)}")
+        for role in RaftRole:
+            counts = ", ".join(
+                f"{kind.__name__} {self._heard[f'{role.value} {kind.__name__}']:,}"
+                for kind in get_args(Body)
+            )
+            print(f"  a {role.value} was told: {counts}")
+        if never := self.unheard():
+            print(f"  never: {', '.join(never)}")
+
+    def unheard(self) -> list[str]:
+        """Return which messages no node was told in which role."""
+        cells = [f"{role.value} {kind.__name__}" for role in RaftRole for kind in get_args(Body)]
+        return [cell for cell in cells if not self._heard[cell]]
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -162,15 +159,19 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--events", type=int, default=10_000, help="inputs to cores for each seed")
     parser.add_argument("--seed", type=int, help="run this seed alone and show its faults")
     parser.add_argument("--trace", type=int, default=0, help="with --seed: show the last N events")
+    parser.add_argument("--workload", default="", help="module:Class of a Workload")
+    parser.add_argument("--without", default="", help="with --seed: what is left out of it")
+    parser.add_argument("--shrink", action="store_true", help="with --seed: leave out what it can")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--budget-seconds", type=float, help="begin no new seed after this time")
     parser.add_argument("--stop", action="store_true", help="stop at the first failure")
     return parser.parse_args(argv)
 
 
-def _replay(seed: int, events: int, trace: int) -> int:
-    world = World(seed)
-    world.keep_trace(trace)
+def _replay(arguments: argparse.Namespace, workload: Workload | None) -> int:
+    seed, events = arguments.seed, arguments.events
+    world = World(seed, workload, Without.parse(arguments.without))
+    world.keep_trace(arguments.trace)
     print(f"seed {seed}: {world.knobs}")
     print(f"python {sys.version.split()[0]}")
     try:
@@ -186,12 +187,34 @@ def _replay(seed: int, events: int, trace: int) -> int:
     return 0
 
 
+def _shrink(arguments: argparse.Namespace, workload: Workload | None) -> int:
+    try:
+        shrinker = Shrinker(arguments.seed, events=arguments.events, workload=workload)
+    except ValueError as error:
+        print(error)
+        return 0
+    smallest = shrinker.shrink(arguments.trace or 50)
+    for line in smallest.world.trace():
+        print(line)
+    print(f"seed {arguments.seed}: {smallest.world.knobs}")
+    print(
+        f"{smallest.result.failure}\n"
+        f"{len(smallest.happened)} faults and proposals of {len(shrinker.first.happened)} are left,"
+        f" after {shrinker.runs} runs:"
+        f" {', '.join(f'{name} {number}' for name, number in smallest.happened)}"
+    )
+    command = replay_command(arguments.seed, smallest.events, arguments.workload, smallest.without)
+    print(f"  replay: {command}")
+    return 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 1 if some rule did not hold."""
     arguments = _arguments(argv)
+    workload = load_workload(arguments.workload) if arguments.workload else None
     if arguments.seed is not None:
-        return _replay(arguments.seed, arguments.events, arguments.trace)
-    report = Report(arguments.events)
+        return (_shrink if arguments.shrink else _replay)(arguments, workload)
+    report = Report(arguments.events, arguments.workload)
 
     def seeds() -> Iterator[int]:
         for seed in range(arguments.first, arguments.first + arguments.seeds):
@@ -200,7 +223,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return
             yield seed
 
-    for result in run_seeds(seeds(), events=arguments.events, jobs=arguments.jobs):
+    for result in run_seeds(
+        seeds(), events=arguments.events, jobs=arguments.jobs, workload=arguments.workload
+    ):
         report.add(result)
         report.progress(arguments.seeds)
         if report.failures and arguments.stop:

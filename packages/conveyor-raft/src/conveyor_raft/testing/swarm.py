@@ -51,6 +51,7 @@ class Knobs:
     clock_permille: tuple[int, ...] = ()
     wall_jumps: bool = False
     client_every_ms: int = 20
+    session_clients: int = 0
     payload_bytes: int = 16
     batching: bool = False
     pipelined_writes: bool = False
@@ -123,6 +124,7 @@ def draw_knobs(rng: random.Random) -> Knobs:
         batching=swarm((True,), False),
         pipelined_writes=swarm((True,), False),
         peer_hints=swarm((True,), False),
+        session_clients=swarm((1, 3, 8), 0),
     )
 
 

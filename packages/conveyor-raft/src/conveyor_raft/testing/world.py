@@ -16,7 +16,8 @@ import heapq
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from conveyor_raft.core.loading import LoadedState, first_state
 from conveyor_raft.core.membership import Membership
@@ -29,15 +30,19 @@ from conveyor_raft.core.types import (
     Incarnation,
     Member,
     NodeId,
+    Outcome,
     RaftRole,
 )
 from conveyor_raft.testing.disk import SimulatedDisk, StoredSnapshot
+from conveyor_raft.testing.hosted import Account, HostedMachine
 from conveyor_raft.testing.invariants import Invariants
 from conveyor_raft.testing.network import SimulatedNetwork
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.swarm import draw_knobs
 from conveyor_raft.testing.violated import Violated
+from conveyor_raft.testing.without import Without
 from conveyor_raft.testing.wording import describe_message
+from conveyor_raft.testing.workload import KeyValueWorkload, Workload
 
 _CLUSTER = ClusterId(b"simulated cluster")
 _SERVE_MS = 500
@@ -51,13 +56,34 @@ Event = tuple[int, int, NodeHandler, SimulatedNode, int, Any]
 """Time, sequence number, what, where, in which life of the node, with what."""
 
 
+class Proposers(Protocol):
+    """Who proposes, and wants to hear what came of it."""
+
+    def on_finished(self, token: int, outcome: Outcome) -> None:
+        """A proposal has ended."""
+
+    def on_crash(self, node: SimulatedNode) -> None:
+        """The proposals of a node ended with it."""
+
+    def at_the_end(self) -> None:
+        """The run is over."""
+
+
 class World:
     """A seed being run. `events` counts inputs to cores; `digest` is a hash of what happened."""
 
-    def __init__(self, seed: int) -> None:
-        """Draw the cluster and its faults."""
+    def __init__(
+        self, seed: int, workload: Workload | None = None, without: Without | None = None
+    ) -> None:
+        """Draw the cluster and its faults, without some of them."""
+        self.seed = seed
         self.rng = random.Random(seed)
-        self.knobs = draw_knobs(self.rng)
+        self.without = without or Without()
+        self.knobs = self.without.calmed(draw_knobs(self.rng))
+        self.account = Account(workload or KeyValueWorkload())
+        self.clients: Proposers | None = None
+        self.happened: list[tuple[str, int]] = []
+        self.heard: Counter[tuple[str, type]] = Counter()
         self.now = 0
         self.events = 0
         self.digest = seed
@@ -70,12 +96,31 @@ class World:
         self.strangers: set[int] = set()
         self._queue: list[tuple[int, int, Event | WorldHandler]] = []
         self._sequence = 0
-        self._trace: deque[Event] | None = None
+        self._trace: deque[Event | tuple[int, str]] | None = None
         self._timer_at: dict[int, int] = {}
         self._take_due: set[int] = set()
         self._rate = dict(zip(self.ids, self.knobs.clock_permille, strict=True))
         for node in self.nodes.values():
             self._schedule_timer(node)
+
+    # ------------------------------------------------------------------ chance and script
+
+    def chance(self, name: str) -> random.Random:
+        """Return a source of chance that nothing else disturbs."""
+        return random.Random(f"{self.seed} {name}")
+
+    def begins(self, name: str, number: int) -> bool:
+        """Whether the n-th of these events is part of the run; it is written down if so."""
+        if (name, number) in self.without.events:
+            return False
+        self.happened.append((name, number))
+        self.note(f"{name} {number}")
+        return True
+
+    def note(self, what: str) -> None:
+        """Have something stand in the trace."""
+        if self._trace is not None:
+            self._trace.append((self.now, what))
 
     # ------------------------------------------------------------------ the queue
 
@@ -151,6 +196,8 @@ class World:
         self.count_core(node)
         node.crash(self.rng.randint(0, len(node.disk.pending)))
         self.invariants.on_crash(node)
+        if self.clients is not None:
+            self.clients.on_crash(node)
         self.paused.pop(node.node_id, None)
         self._take_due.discard(node.node_id)
         self._timer_at.pop(node.node_id, None)
@@ -196,6 +243,8 @@ class World:
         for token, outcome in out.finished:
             self.counts[type(outcome).__name__.lower()] += 1
             self.invariants.on_finished(node, token, outcome)
+            if self.clients is not None:
+                self.clients.on_finished(token, outcome)
         for send in out.send_snapshot:
             self._send_snapshot(node, send)
 
@@ -254,6 +303,7 @@ class World:
         elections = self.invariants.elections
         node.core.tick(local)
         before = elections.before_step(node, message, local)
+        self.heard[node.core.role._value_, type(message.body)] += 1
         node.core.step(message)
         elections.after_step(node, message, local, before)
         return self.after_input(node)
@@ -309,6 +359,7 @@ class World:
         self, peer: SimulatedNode, send: SnapshotSend, stored: StoredSnapshot
     ) -> None:
         peer.core.tick(self.local(peer))
+        self.heard[peer.core.role._value_, type(send.message.body)] += 1
         if peer.receive_snapshot(send.message, stored.state):
             self.counts["snapshots_accepted"] += 1
         self.events += 1
@@ -343,7 +394,10 @@ class World:
         self.invariants.at_the_end()
         for node in self.nodes.values():
             if not node.down:
+                node.machine.capture()
                 self.count_core(node)
+        if self.clients is not None:
+            self.clients.at_the_end()
 
     def _membership(self) -> Membership | None:
         """Return what the newest leader works with, if it is in force for good."""
@@ -389,11 +443,15 @@ class World:
 
     def keep_trace(self, events: int) -> None:
         """Remember the last events, for `trace`."""
-        self._trace = deque(maxlen=events)
+        self._trace = deque(maxlen=events) if events else None
 
     def trace(self) -> Iterator[str]:
         """Describe the remembered events, oldest first."""
-        for time, _, handler, node, _, data in self._trace or ():
+        for event in self._trace or ():
+            if len(event) == 2:
+                yield f"{event[0]:>8} ms  ======  {event[1]}"
+                continue
+            time, _, handler, node, _, data = event
             what = handler.__name__.strip("_").replace("_", " ")
             details = describe_message(data) if isinstance(data, Message) else data or ""
             yield f"{time:>8} ms  node {node.node_id}  {what}  {details}"
@@ -420,6 +478,7 @@ class World:
             random.Random(self.rng.getrandbits(64)),
             first_state(Membership(members, learners)) if is_member else LoadedState(),
             pipelined=self.knobs.pipelined_writes,
+            new_machine=partial(HostedMachine, self.account),
         )
 
 
