@@ -111,7 +111,7 @@ def test_a_state_machine_that_is_not_deterministic_is_noticed(monkeypatch):
     def apply_by_chance(self):
         frames = apply_next(self)
         if self.state_index > 20 and self.node_id == 2:
-            self.state += 1
+            self.machine.digest += 1
         return frames
 
     monkeypatch.setattr(SimulatedNode, "apply_next", apply_by_chance)

@@ -53,12 +53,13 @@ class Without:
         return cls(frozenset(events), frozenset(knobs))
 
 
+_SHAPE = {"nodes", "spares", "clock_permille"}
 CALM = {
     field.name: field.default
     for field in dataclasses.fields(Knobs)
-    if field.default is not dataclasses.MISSING and field.name not in {"nodes", "clock_permille"}
+    if field.default is not dataclasses.MISSING and field.name not in _SHAPE
 }
-"""What each knob stands at where its fault is off."""
+"""What each knob stands at where its fault is off; the cluster keeps its shape."""
 
 
 def _spans(numbers: Sequence[int]) -> Iterable[str]:
