@@ -30,7 +30,7 @@ from typing import NamedTuple
 _PACKAGE = Path(__file__).parents[1]
 _SIMULATION = "simulation"
 _FAILED_SEED = re.compile(r"^seed (\d+) after (\d+) events: (.*)$", re.MULTILINE)
-_FAILED_TEST = re.compile(r"^FAILED (\S*?::[^\n]*?)( - .*)?$", re.MULTILINE)
+_FAILED_TEST = re.compile(r"^(?:FAILED|ERROR) (\S*?::[^\n]*?)( - .*)?$", re.MULTILINE)
 _ERROR = re.compile(r"^E +([\w.]+)", re.MULTILINE)
 _OWN_FAILURE = ("NameError", "UnboundLocalError", "ImportError", "SyntaxError")
 _SECONDS_MAX = 1_800
@@ -156,8 +156,9 @@ def _simulate(bug: PlantedBug, folder: Path, *, seeds: int, events: int) -> Find
 
 def _test(bug: PlantedBug, folder: Path, tests: Path) -> Find | None:
     paths = [str((tests / path).resolve()) for path in bug.tests]
-    options = ("-x", "-q", "-p", "no:cacheprovider", "--tb=short", f"--rootdir={tests.resolve()}")
-    run = _run(folder, "pytest", *options, "--import-mode=importlib", *paths)
+    options = ("-x", "-q", "-p", "no:cacheprovider", "--tb=short", "--timeout=60")
+    root = f"--rootdir={tests.resolve()}"
+    run = _run(folder, "pytest", *options, root, "--import-mode=importlib", *paths)
     found = _FAILED_TEST.search(run.stdout)
     if found is None:
         if run.returncode:
