@@ -25,7 +25,7 @@ from conveyor_sdk.wire import (
 )
 
 PROGRAM = """
-import sys, threading
+import os, sys, threading
 from conveyor_sdk import run, sink, source
 
 @source
@@ -38,15 +38,15 @@ async def numbers(resume):
             yield n, n
             await asyncio.sleep(0.001)
     finally:
-        print("closed", flush=True)
+        os.write(1, b"closed\\n")
 
 @sink
 def held(value):
-    print("holding", value, flush=True)
+    os.write(1, f"holding {{value}}\\n".encode())
     if value == "for ever":
         threading.Event().wait()
     sys.stdin.readline()
-    print("released", flush=True)
+    os.write(1, b"released\\n")
 
 run(drain={drain})
 """
