@@ -40,6 +40,11 @@ class RaftConfig(BaseModel):
     """Step down without a majority in reach, and vote for nobody while a leader is heard."""
     priority_delay_ms: int = Field(default=0, ge=0, le=600_000)
     """Extra patience of this node before it campaigns; nodes with less lead first."""
+    lease_reads: bool = False
+    """Allow reads by lease: without a round of messages, but only as safe as the clocks."""
+    lease_drift_ppm: int = Field(default=10_000, ge=0, lt=1_000_000)
+    """By how many millionths any two members' clocks may differ in speed."""
+    max_pending_reads: int = Field(default=65_536, ge=1)
 
     data_dir: Path | None = None
     listen_address: str | None = None
@@ -81,6 +86,15 @@ class RaftConfig(BaseModel):
                     f"listen_address ({self.listen_address}) names no host that the peers could"
                     " reach; set advertise_address"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _lease_is_safe(self) -> Self:
+        if self.lease_reads and not (self.pre_vote and self.check_quorum):
+            raise ValueError(
+                "lease_reads needs pre_vote and check_quorum: without them another leader may be"
+                " elected while the lease runs"
+            )
         return self
 
     @model_validator(mode="after")

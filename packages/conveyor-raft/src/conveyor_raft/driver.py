@@ -40,11 +40,21 @@ from conveyor_raft.core.types import (
     NodeId,
     Proposed,
     RaftRole,
+    Refused,
     RefusedReason,
 )
-from conveyor_raft.errors import Busy, NotLeader, RaftError, ShuttingDown
+from conveyor_raft.errors import (
+    Busy,
+    InvalidChange,
+    LeaseUnavailable,
+    NotLeader,
+    RaftError,
+    ShuttingDown,
+    TransferInProgress,
+)
 from conveyor_raft.machines.base import StateMachine
 from conveyor_raft.member_changes import MemberChanges
+from conveyor_raft.questions import Questions
 from conveyor_raft.snapshot_keeper import SnapshotKeeper
 from conveyor_raft.status import Applied, LeadershipChanged
 from conveyor_raft.storage.base import LogStorage
@@ -103,6 +113,7 @@ class Driver(Generic[C, R, S]):
         self._proposals: list[_Waiting] = []
         self._proposal_bytes = 0
         self._tokens = 0
+        self.questions = Questions(self.core, self._feed, self._explain)
         self._after_write: deque[tuple[int, Message]] = deque()
         self._durable_write = 0
         self._wake: asyncio.Future[None] | None = None
@@ -201,6 +212,7 @@ class Driver(Generic[C, R, S]):
         self._proposals.clear()
         self._waiters.fail_all(reason)
         self._changes.abandon(reason)
+        self.questions.fail_all(ShuttingDown(reason))
 
     def not_leader(self) -> NotLeader:
         """Return the error that sends a caller to the leader."""
@@ -211,6 +223,31 @@ class Driver(Generic[C, R, S]):
         return NotLeader(
             leader.node_id, leader.raft_address, leader.client_address or None, self.core.term
         )
+
+    def _explain(self, refused: Refused) -> RaftError:
+        """Return the error that tells a caller why the core has refused."""
+        match refused.reason:
+            case RefusedReason.BUSY:
+                return self._busy()
+            case RefusedReason.NOT_LEADER:
+                return self.not_leader()
+            case RefusedReason.TRANSFERRING:
+                target = self.member(refused.leader_id)
+                assert target is not None
+                return TransferInProgress(
+                    target.node_id, target.raft_address, target.client_address or None, refused.term
+                )
+            case RefusedReason.NO_TARGET:
+                return InvalidChange("leadership can only be handed over to another voter")
+            case RefusedReason.NO_LEASE:
+                return LeaseUnavailable(
+                    "this leader holds no lease at the moment (RaftConfig.lease_reads); read with"
+                    " consistency='linearizable', or try again"
+                )
+            case RefusedReason.FAILED:
+                return ShuttingDown("this node's disk has failed; try another node")
+            case other:
+                return Busy(f"not now: {other.value}; try again after a pause")
 
     def _busy(self) -> Busy:
         return Busy(
@@ -285,14 +322,7 @@ class Driver(Generic[C, R, S]):
             self._marks.add(traces, appending=False)
             return
         self.counters["proposals_refused"] += len(batch)
-        error: RaftError
-        if answer.reason is RefusedReason.BUSY:
-            error = self._busy()
-        elif answer.reason is RefusedReason.NOT_LEADER:
-            error = self.not_leader()
-        else:
-            error = ShuttingDown("this node's disk has failed; try another node")
-        fail(futures, error)
+        fail(futures, self._explain(answer))
 
     def _perform(self, out: Output) -> None:
         """Do what the core wants done, in the order that `core.output` prescribes."""
@@ -316,6 +346,8 @@ class Driver(Generic[C, R, S]):
         for token, outcome in out.finished:
             if not self._changes.finish(token, outcome):
                 self._waiters.finish(token, outcome)
+        self.questions.answer_reads(out.reads)
+        self.questions.answer_transfers(out.transfers)
         if out.soft is not None:
             self._tell(out.soft)
         if out.compact_through is not None:

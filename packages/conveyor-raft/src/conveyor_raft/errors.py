@@ -69,6 +69,34 @@ class NotLeader(RejectedError):
         self.term = term
 
 
+class TransferInProgress(NotLeader):
+    """The leader hands its office over; the error carries who is to take it. Try there, soon."""
+
+
+class TransferFailed(RaftError):
+    """Leadership was not handed over as wished; who leads now is what `leader_id` says."""
+
+    retry_safe: ClassVar[bool] = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"leadership was not transferred: {reason}")
+        self.reason = reason
+
+
+class ReadError(RaftError):
+    """A read could not be answered as consistently as it was asked for; nothing has happened."""
+
+    retry_safe: ClassVar[bool] = True
+
+
+class NoQuorum(ReadError):
+    """No majority has confirmed the leader in time; try again, or read locally."""
+
+
+class LeaseUnavailable(ReadError):
+    """The leader holds no lease at the moment."""
+
+
 class Busy(RejectedError):
     """Too much is on its way already; try again after a pause."""
 

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from opentelemetry.trace import Span
 
@@ -34,7 +34,9 @@ from conveyor_raft.core.types import (
     RaftRole,
     Term,
 )
+from conveyor_raft.driver import Driver
 from conveyor_raft.errors import (
+    NoQuorum,
     NotReady,
     PayloadTooLarge,
     RaftError,
@@ -55,6 +57,9 @@ from conveyor_raft.watch import Watcher
 C = TypeVar("C")
 R = TypeVar("R")
 S = TypeVar("S")
+T = TypeVar("T")
+
+ReadConsistency = Literal["local", "lease", "linearizable"]
 
 _logger = logging.getLogger(__name__)
 
@@ -258,6 +263,55 @@ class RaftNode(Generic[C, R, S]):
         """Return this node's own applied state; on a follower it may be behind the leader's."""
         return self._life.state_machine.state
 
+    async def read(
+        self,
+        function: Callable[[S], T],
+        *,
+        consistency: ReadConsistency = "linearizable",
+        timeout: float | None = None,
+    ) -> T:
+        """Return what the function returns for this node's state; on any node of the cluster.
+
+        `linearizable`: the state holds everything that was acknowledged, anywhere, before the call;
+        it costs a round of messages that all reads of the moment share. `lease`: the same without
+        messages, on a leader only and if `RaftConfig.lease_reads` allows it; as safe as the clocks.
+        `local`: the state as it is here, perhaps behind. The function must neither change the state
+        nor keep a reference to it. `timeout` is in seconds.
+
+        Raises:
+            NoQuorum: no majority has confirmed the leader in time.
+            LeaseUnavailable: there is no lease at the moment.
+            NotLeader: nobody is known to lead, or this node does not and was asked for its lease.
+            Busy: too many reads wait.
+        """
+        if consistency != "local":
+            future = self._driver().questions.read(lease=consistency == "lease")
+            seconds = self.config.propose_timeout_ms / 1000 if timeout is None else timeout
+            try:
+                async with asyncio.timeout(seconds):
+                    await future
+            except TimeoutError:
+                raise NoQuorum(f"the read was not confirmed within {seconds:g} s") from None
+        return function(self._life.state_machine.state)
+
+    async def transfer_leadership(self, to: int | None = None) -> NodeId:
+        """Hand leadership over, to the most advanced voter unless one is named; return who has it.
+
+        Until it has ended, two of the longest election timeouts at most, proposals and reads are
+        refused with `TransferInProgress`. Naming the leader itself changes nothing.
+
+        Raises:
+            NotLeader: this node does not lead.
+            TransferInProgress: another transfer is under way.
+            InvalidChange: there is no such other voter.
+            TransferFailed: it has not worked; this node, or another one, leads.
+        """
+        driver = self._driver()
+        if to == self.node_id and self.is_leader:
+            return self.node_id
+        leader_id: NodeId = await driver.questions.transfer(None if to is None else NodeId(to))
+        return leader_id
+
     # ------------------------------------------------------------------ views
 
     async def wait_for_leader(self, timeout: float | None = None) -> Member:
@@ -385,16 +439,20 @@ class RaftNode(Generic[C, R, S]):
 
     # ------------------------------------------------------------------ inside
 
-    def _propose(self, command: C, traceparent: str | None) -> asyncio.Future[R]:
+    def _driver(self) -> Driver[C, R, S]:
         life = self._life
         if life.closing or life.failure is not None:
             raise ShuttingDown("this node is stopping; try another one")
-        if self._life.driver is None:
+        if life.driver is None:
             raise NotReady("this node has no cluster yet; wait_for_leader waits for it")
+        return life.driver
+
+    def _propose(self, command: C, traceparent: str | None) -> asyncio.Future[R]:
+        driver = self._driver()
         payload = self._life.state_machine.encode_command(command)
         if len(payload) > self.config.max_payload_bytes:
             raise PayloadTooLarge(len(payload), self.config.max_payload_bytes)
-        return self._life.driver.propose(payload, traceparent)
+        return driver.propose(payload, traceparent)
 
     async def _propose_in_session(self, command: Any, timeout: float) -> Any:
         return await self.propose(command, timeout=timeout)

@@ -136,6 +136,7 @@ def harness(membership: Callable[[int], Membership]) -> Callable[..., Harness]:
         voted_for: int | None = None,
         loaded: LoadedState | None = None,
         node_id: int = 1,
+        seed: int = 1,
         **options: int,
     ) -> Harness:
         if loaded is None:
@@ -146,7 +147,7 @@ def harness(membership: Callable[[int], Membership]) -> Callable[..., Harness]:
             loaded = LoadedState(hard_state, None, (*first.frames, *frames))
         options = {"pre_vote": False, "check_quorum": False, **options}
         identity = Identity(CLUSTER, NodeId(node_id), Incarnation(b""))
-        core = RaftCore(identity, CoreOptions(**options), random.Random(1), loaded, 0)
+        core = RaftCore(identity, CoreOptions(**options), random.Random(seed), loaded, 0)
         return Harness(core, NodeId(node_id))
 
     return build

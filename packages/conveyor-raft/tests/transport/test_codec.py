@@ -48,6 +48,9 @@ BODIES: list[m.Body] = [
     m.HeartbeatReply(5, 12),
     m.InstallSnapshot(5, META),
     m.TermNotice(),
+    m.TimeoutNow(),
+    m.ReadRequest(2**60),
+    m.ReadReply(2**60, LogIndex(8)),
 ]
 
 

@@ -16,13 +16,17 @@ from conveyor_raft.core.types import NodeId, RaftRole, Term
 class Candidate:
     """The votes so far, and when to ask again or to begin a new term."""
 
-    __slots__ = ("_ask_again_ms", "_own_vote_write", "_votes", "election_deadline_ms")
+    __slots__ = ("_ask_again_ms", "_forced", "_own_vote_write", "_votes", "election_deadline_ms")
 
     role = RaftRole.CANDIDATE
     leader_id: NodeId | None = None
 
-    def __init__(self, replica: Replica) -> None:
-        """Enter the next term, vote for oneself and ask the others."""
+    def __init__(self, replica: Replica, *, forced: bool = False) -> None:
+        """Enter the next term, vote for oneself and ask the others.
+
+        `forced`: at the leader's wish, which holds for this one term.
+        """
+        self._forced = forced
         replica.adopt(Term(replica.term + 1), replica.identity.node_id)
         replica.counters["campaigns"] += 1
         self._votes: dict[NodeId, bool] = {}
@@ -62,7 +66,7 @@ class Candidate:
 
     def _ask(self, replica: Replica) -> None:
         self._ask_again_ms = replica.now_ms + replica.options.heartbeat_interval_ms
-        request = RequestVote(replica.log.last_id)
+        request = RequestVote(replica.log.last_id, self._forced)
         for peer in replica.voters:
             if peer not in self._votes and peer != replica.identity.node_id:
                 replica.promise(peer, request)

@@ -33,6 +33,7 @@ from conveyor_raft.core.messages import (
 from conveyor_raft.core.output import SnapshotSend
 from conveyor_raft.core.progress import Probe, Progress, Replicate, Snapshot
 from conveyor_raft.core.quorum import joint_quorum_index
+from conveyor_raft.core.reads import ReadRounds, Reads
 from conveyor_raft.core.reconfiguration import Reconfiguration, active_membership
 from conveyor_raft.core.replica import Replica
 from conveyor_raft.core.types import (
@@ -63,6 +64,7 @@ class Leader:
         "departing",
         "leader_id",
         "progress",
+        "reads",
         "reconfiguration",
         "snapshots",
     )
@@ -80,6 +82,7 @@ class Leader:
         self._meet(replica)
         self.reconfiguration = Reconfiguration()
         self.contact = Contact(replica)
+        self.reads = ReadRounds()
         self.snapshots: list[SnapshotSend] = []
         self.deadline_ms = replica.now_ms + replica.options.heartbeat_interval_ms
         self._append(replica, EntryKind.NOOP, [b""], replica.timestamp_ms())
@@ -129,6 +132,7 @@ class Leader:
         if membership is None:
             return
         before = active_membership(replica)
+        self.contact.void_lease()
         self._append(replica, EntryKind.CONFIG, [membership.encode()], replica.timestamp_ms())
         replica.counters["configurations"] += 1
         for member in before.members:
@@ -157,10 +161,27 @@ class Leader:
 
     def say_commit(self, replica: Replica) -> None:
         """Send every follower a heartbeat."""
-        self.contact.beat += 1
+        beat = self.contact.next_beat(replica)
         for peer, progress in self.progress.items():
             commit = min(progress.match, replica.commit_index)
-            replica.send(peer, Heartbeat(progress.session, commit, self.contact.beat))
+            replica.send(peer, Heartbeat(progress.session, commit, beat))
+
+    def is_settled(self, replica: Replica) -> bool:
+        """Whether an entry of this term is committed: now the leader knows what is."""
+        return replica.commit_index >= self._first_index
+
+    def confirm_reads(self, replica: Replica, reads: Reads) -> None:
+        """Let those reads pass for which this leader has proved that it leads; begin what is due.
+
+        A sole voter proves it by being one, so its round ends where it begins.
+        """
+        for _ in range(2):
+            confirmed = self.reads.end(replica, self.contact)
+            if confirmed is not None:
+                reads.let_pass(*confirmed)
+            if self.reads.is_due() and self.is_settled(replica):
+                self.say_commit(replica)
+                self.reads.begin(self.contact.beat, replica.commit_index)
 
     def on_ack(self, replica: Replica, message: Message, ack: AppendAck) -> None:
         """A follower has stored entries: count them."""
@@ -193,6 +214,7 @@ class Leader:
         progress = self._progress_of(replica, message, reply.session)
         if progress is None:
             return
+        self.contact.answered(replica, message.sender, reply.beat)
         state = progress.state
         if isinstance(state, Probe):
             state.waiting = False

@@ -134,6 +134,23 @@ class TermNotice(NamedTuple):
     """The receiver's term is over; the envelope carries the newer one."""
 
 
+class TimeoutNow(NamedTuple):
+    """The leader of the envelope's term asks the receiver to campaign at once, in the next one."""
+
+
+class ReadRequest(NamedTuple):
+    """A follower asks up to which index it must have applied before its reads may run."""
+
+    batch: int
+
+
+class ReadReply(NamedTuple):
+    """The leader was still the leader after the question arrived, with this commit index."""
+
+    batch: int
+    index: LogIndex  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+
 Body = (
     RequestVote
     | VoteReply
@@ -146,6 +163,9 @@ Body = (
     | HeartbeatReply
     | InstallSnapshot
     | TermNotice
+    | TimeoutNow
+    | ReadRequest
+    | ReadReply
 )
 
 

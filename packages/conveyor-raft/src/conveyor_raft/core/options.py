@@ -7,6 +7,8 @@ from dataclasses import dataclass
 _MAY_BE_ZERO = {
     "pre_vote",
     "check_quorum",
+    "lease_reads",
+    "lease_drift_ppm",
     "priority_delay_ms",
     "snapshot_trailing_entries",
     "snapshot_trailing_bytes",
@@ -33,6 +35,12 @@ class CoreOptions:
 
     `priority_delay_ms` is added to this node's patience before it campaigns: nodes with less become
     leaders first. It never changes how a node votes.
+
+    `lease_reads` lets a leader answer reads without asking anybody, as long as a majority has just
+    promised to elect nobody else. It is as safe as the clocks: `lease_drift_ppm` is by how many
+    millionths any two of them may differ in speed, and a clock that stands still while its process
+    is frozen and the others run (a suspended virtual machine) breaks it. All members must have it,
+    or none; it needs `pre_vote` and `check_quorum`. `max_pending_reads` bounds the reads that wait.
     """
 
     election_timeout_min_ms: int = 150
@@ -41,6 +49,9 @@ class CoreOptions:
     pre_vote: bool = True
     check_quorum: bool = True
     priority_delay_ms: int = 0
+    lease_reads: bool = False
+    lease_drift_ppm: int = 10_000
+    max_pending_reads: int = 65_536
     max_payload_bytes: int = 1024 * 1024
     max_batch_bytes: int = 256 * 1024
     max_inflight_messages: int = 4
@@ -66,6 +77,13 @@ class CoreOptions:
                 f"election_timeout_max_ms ({self.election_timeout_max_ms}) must be greater than"
                 f" election_timeout_min_ms ({self.election_timeout_min_ms})"
             )
+        if self.lease_reads and not (self.pre_vote and self.check_quorum):
+            raise ValueError(
+                "lease_reads needs pre_vote and check_quorum: without them somebody else may be"
+                " elected while the lease runs"
+            )
+        if not self.lease_drift_ppm < 1_000_000:
+            raise ValueError(f"lease_drift_ppm ({self.lease_drift_ppm}) must be below 1,000,000")
         for name in self.__slots__:
             if getattr(self, name) < (0 if name in _MAY_BE_ZERO else 1):
                 raise ValueError(f"{name} ({getattr(self, name)}) is too small")

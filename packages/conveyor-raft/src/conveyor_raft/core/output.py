@@ -10,7 +10,8 @@ The driver performs one `Output` like this:
    the apply lane, in order; then `on_snapshot_installed`, `on_applied`. The entries of `apply` are
    fetched with `RaftCore.frames` before the next input: a snapshot may replace the log later.
 5. `send_snapshot` starts streams; each ends with `on_snapshot_sent`.
-6. `finished` resolves callers; `soft` tells watchers; `compact_through` frees disk space, at
+6. `finished`, `reads` and `transfers` resolve callers (a read that is ready runs on the state as it
+   is then); `soft` tells watchers; `compact_through` frees disk space, at
    leisure but never before the snapshot that allows it is durable.
 
 A driver that obeys these rules cannot get the order of durability wrong: it is in the data.
@@ -23,7 +24,16 @@ from typing import NamedTuple
 
 from conveyor_raft.core.frames import Frame
 from conveyor_raft.core.messages import Message, SnapshotMeta
-from conveyor_raft.core.types import HardState, LogIndex, NodeId, Outcome, RaftRole, Term
+from conveyor_raft.core.types import (
+    HardState,
+    LogIndex,
+    NodeId,
+    Outcome,
+    RaftRole,
+    ReadOutcome,
+    Term,
+    TransferOutcome,
+)
 
 
 class Write(NamedTuple):
@@ -75,5 +85,7 @@ class Output:
     apply: tuple[LogIndex, LogIndex] | None = None
     send_snapshot: list[SnapshotSend] = field(default_factory=list)
     finished: list[tuple[int, Outcome]] = field(default_factory=list)
+    reads: list[tuple[int, ReadOutcome]] = field(default_factory=list)
+    transfers: list[tuple[int, TransferOutcome]] = field(default_factory=list)
     soft: SoftState | None = None
     compact_through: LogIndex | None = None

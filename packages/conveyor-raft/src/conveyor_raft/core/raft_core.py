@@ -44,9 +44,12 @@ from conveyor_raft.core.messages import (
     Message,
     PreVote,
     PreVoteReply,
+    ReadReply,
+    ReadRequest,
     RequestVote,
     SnapshotMeta,
     TermNotice,
+    TimeoutNow,
     VoteReply,
 )
 from conveyor_raft.core.options import CoreOptions
@@ -54,11 +57,14 @@ from conveyor_raft.core.output import Output, SoftState
 from conveyor_raft.core.pre_candidate import PreCandidate
 from conveyor_raft.core.proposals import Proposals
 from conveyor_raft.core.quorum import VoteResult
+from conveyor_raft.core.reads import Reads
 from conveyor_raft.core.replica import Replica
+from conveyor_raft.core.transfer import Transfer, choose_target
 from conveyor_raft.core.types import (
     Identity,
     LogIndex,
     NodeId,
+    NotTransferred,
     Proposed,
     ProposeResult,
     RaftRole,
@@ -66,6 +72,7 @@ from conveyor_raft.core.types import (
     Refused,
     RefusedReason,
     Term,
+    TransferOutcome,
 )
 from conveyor_raft.core.views import CoreViews
 from conveyor_raft.errors import InvariantViolation, PayloadTooLarge
@@ -94,6 +101,9 @@ class RaftCore(CoreViews):
         deadline_ms = now_ms if alone else replica.patience()
         self._role: Follower | PreCandidate | Candidate | Leader = Follower(None, deadline_ms)
         self._proposals = Proposals()
+        self._reads = Reads()
+        self._transfer: Transfer | None = None
+        self._transferred: list[tuple[int, TransferOutcome]] = []
         self._apply_handed = replica.applied_index
         self._compact: LogIndex | None = None
         self._soft = SoftState(RaftRole.FOLLOWER, None, replica.term)
@@ -111,6 +121,9 @@ class RaftCore(CoreViews):
             HeartbeatReply: self._on_follower_message,
             InstallSnapshot: self._on_leader_message,
             TermNotice: self._on_term_notice,
+            TimeoutNow: self._on_timeout_now,
+            ReadRequest: self._on_read_request,
+            ReadReply: self._on_read_reply,
         }
 
     # ------------------------------------------------------------------ inputs
@@ -158,6 +171,8 @@ class RaftCore(CoreViews):
             return Refused(RefusedReason.FAILED, None, replica.term)
         if not isinstance(role, Leader):
             return Refused(RefusedReason.NOT_LEADER, role.leader_id, replica.term)
+        if self._transfer is not None:
+            return Refused(RefusedReason.TRANSFERRING, self._transfer.target, replica.term)
         if not role.has_room(replica, len(sizes), sum(sizes)):
             return Refused(RefusedReason.BUSY, role.leader_id, replica.term)
         first = LogIndex(replica.log.last_index + 1)
@@ -179,12 +194,60 @@ class RaftCore(CoreViews):
             return Refused(RefusedReason.FAILED, None, replica.term)
         if not isinstance(role, Leader):
             return Refused(RefusedReason.NOT_LEADER, role.leader_id, replica.term)
+        if self._transfer is not None:
+            return Refused(RefusedReason.TRANSFERRING, self._transfer.target, replica.term)
         first = LogIndex(replica.log.last_index + 1)
         refusal = role.change_membership(replica, change, token)
         if refusal is not None:
             return Refused(refusal, role.leader_id, replica.term)
         self._note_changes(role)
         return Proposed(first, replica.log.last_index, replica.term)
+
+    def read(self, *, token: int, lease: bool = False) -> Refused | None:
+        """Ask when a read may run here; None: `Output.reads` will name the token exactly once.
+
+        It then sees everything that was acknowledged before this call. With `lease` only a leader
+        can say so, and says it at once or not at all; call `tick` with the present time before.
+        """
+        replica, role = self._replica, self._role
+        if self._failed:
+            return Refused(RefusedReason.FAILED, None, replica.term)
+        if role.leader_id is None or (lease and not isinstance(role, Leader)):
+            return Refused(RefusedReason.NOT_LEADER, role.leader_id, replica.term)
+        if isinstance(role, Leader) and self._transfer is not None:
+            return Refused(RefusedReason.TRANSFERRING, self._transfer.target, replica.term)
+        if self._open_reads >= replica.options.max_pending_reads:
+            return Refused(RefusedReason.BUSY, role.leader_id, replica.term)
+        if lease and not self.has_lease(replica.now_ms):
+            return Refused(RefusedReason.NO_LEASE, role.leader_id, replica.term)
+        if lease:
+            self._reads.let_pass(replica.commit_index, [token])
+        elif isinstance(role, Leader):
+            role.reads.add(token)
+        else:
+            self._reads.forwarded.add(token)
+        return None
+
+    def transfer(self, to: NodeId | None = None, *, token: int) -> NodeId | Refused:
+        """Begin to hand the office over, to the best follower if none is named; return to whom.
+
+        Then `Output.transfers` will name the token exactly once. Until it does, proposals and reads
+        are refused with the target as hint.
+        """
+        replica, role = self._replica, self._role
+        if self._failed:
+            return Refused(RefusedReason.FAILED, None, replica.term)
+        if not isinstance(role, Leader):
+            return Refused(RefusedReason.NOT_LEADER, role.leader_id, replica.term)
+        if self._transfer is not None:
+            return Refused(RefusedReason.TRANSFERRING, self._transfer.target, replica.term)
+        target = choose_target(replica, role.progress, to)
+        if target is None:
+            return Refused(RefusedReason.NO_TARGET, role.leader_id, replica.term)
+        role.contact.void_lease()
+        self._reads.fail(role.reads.give_up(), "the leader hands its office over")
+        self._transfer = Transfer(replica, target, token)
+        return target
 
     def on_written(self, write_id: int) -> None:
         """Everything up to and including this write is durable."""
@@ -204,7 +267,12 @@ class RaftCore(CoreViews):
         """
         self._failed = True
         self._lose_office(f"write {write_id} failed on the leader's disk", LogIndex(0))
+        self._reads.fail_all("this node's disk has failed")
         self._role = Follower(None, None)
+        if self._transfer is not None:
+            outcome = NotTransferred("this node's disk has failed")
+            self._transferred.append((self._transfer.token, outcome))
+            self._transfer = None
 
     def on_applied(self, index: LogIndex) -> None:
         """The state machine has applied everything up to the index."""
@@ -271,8 +339,10 @@ class RaftCore(CoreViews):
         out = Output()
         if not self._failed:
             self._fire_timer()
+            self._end_transfer()
             if isinstance(self._role, Leader):
                 self._lead(self._role, out)
+            self._serve_reads()
             if write:
                 out.write = replica.ledger.take_write(replica.log.last_index)
             out.messages, replica.messages = replica.messages, []
@@ -281,6 +351,8 @@ class RaftCore(CoreViews):
             out.apply = self._next_apply()
             out.compact_through, self._compact = self._compact, None
         out.finished, self._proposals.finished = self._proposals.finished, []
+        out.reads, self._reads.finished = self._reads.finished, []
+        out.transfers, self._transferred = self._transferred, []
         soft = SoftState(self._role.role, self._role.leader_id, replica.term)
         if soft != self._soft:
             out.soft = self._soft = soft
@@ -373,6 +445,40 @@ class RaftCore(CoreViews):
     def _on_term_notice(self, message: Message, notice: TermNotice) -> None:
         """The envelope's term has said everything already."""
 
+    def _on_timeout_now(self, message: Message, request: TimeoutNow) -> None:
+        """Campaign at once, if this node can lead; if not yet, the leader will ask again."""
+        replica, role = self._replica, self._role
+        if (
+            isinstance(role, Follower)
+            and role.leader_id in {None, message.sender}
+            and replica.is_voter
+            and not replica.is_busy
+        ):
+            self._role = Candidate(replica, forced=True)
+
+    def _on_read_request(self, message: Message, request: ReadRequest) -> None:
+        role = self._role
+        if not isinstance(role, Leader) or message.sender not in role.progress or self._transfer:
+            self._replica.counters["stale"] += 1
+            return
+        role.reads.add_batch(message.sender, request.batch)
+
+    def _on_read_reply(self, message: Message, reply: ReadReply) -> None:
+        if self._role.leader_id == message.sender:
+            self._reads.let_pass(reply.index, self._reads.forwarded.on_reply(reply))
+
+    def _serve_reads(self) -> None:
+        """Have reads confirmed, and let those pass that are."""
+        replica, role, reads = self._replica, self._role, self._reads
+        if isinstance(role, Leader):
+            role.confirm_reads(replica, reads)
+        if reads.forwarded:
+            if not isinstance(role, Follower):
+                reads.fail(reads.forwarded.give_up(), "the leader is not heard any more")
+            elif role.leader_id is not None:
+                reads.forwarded.ask(replica, role.leader_id)
+        reads.applied(replica.applied_index)
+
     # ------------------------------------------------------------------ roles and timers
 
     def _follow(self, term: Term, leader_id: NodeId | None) -> Follower:
@@ -404,13 +510,29 @@ class RaftCore(CoreViews):
     def _lead(self, role: Leader, out: Output) -> None:
         """Go on with what a leader does by itself."""
         replica = self._replica
-        role.reconfigure(replica)
-        self._note_changes(role)
+        if self._transfer is None:
+            role.reconfigure(replica)
+            self._note_changes(role)
         role.replicate(replica)
+        if self._transfer is not None:
+            self._transfer.advance(replica, role.progress)
+            if self._transfer.asked:
+                role.contact.void_lease(for_good=True)
         out.send_snapshot, role.snapshots = role.snapshots, []
         if role.is_done(replica):
             role.say_commit(replica)
             self._follow(replica.term, None)
+
+    def _end_transfer(self) -> None:
+        """Tell who waits for a transfer how it has ended, once it has."""
+        transfer, role = self._transfer, self._role
+        if transfer is None:
+            return
+        leads = isinstance(role, Leader)
+        outcome = transfer.outcome(self._replica, role.leader_id, leads=leads)
+        if outcome is not None:
+            self._transferred.append((transfer.token, outcome))
+            self._transfer = None
 
     def _note_changes(self, role: Leader) -> None:
         """Follow the entries that end a change of the membership, and end what was given up."""
@@ -423,6 +545,7 @@ class RaftCore(CoreViews):
     def _lose_office(self, reason: str, committed: LogIndex) -> None:
         """End what only a leader can bring to its end."""
         if isinstance(self._role, Leader):
+            self._reads.fail(self._role.reads.give_up(), reason)
             self._role.reconfiguration.give_up(self._replica, reason)
             self._note_changes(self._role)
         self._proposals.abandon(committed, reason)

@@ -88,6 +88,8 @@ class Replica:
         self.commit_index = self.applied_index = start
         self.loyal_to: NodeId | None = None
         self.loyal_until_ms = now_ms
+        if options.lease_reads:  # for whom this node was loyal in an earlier life is not known
+            self.loyal_until_ms += options.election_timeout_min_ms
         self.departing: dict[NodeId, Member] = {}  # removed, and still spoken to by this leader
         self.installing: SnapshotMeta | None = None
         self._install_write: int | None = None

@@ -99,6 +99,10 @@ class RefusedReason(enum.Enum):
 
     NOT_LEADER = "not leader"
     BUSY = "busy"
+    TRANSFERRING = "the office is being handed over"
+    """`Refused.leader_id` is who is to take it."""
+    NO_TARGET = "no such other voter"
+    NO_LEASE = "no lease"
     FAILED = "failed"
     NOT_READY = "no entry of this term is committed yet"
     CHANGE_IN_PROGRESS = "another change of the membership is on its way"
@@ -126,6 +130,39 @@ class Refused(NamedTuple):
 
 
 ProposeResult = Proposed | Refused
+
+
+class Transferred(NamedTuple):
+    """The office was handed over as wished."""
+
+    leader_id: NodeId
+    term: Term
+
+
+class NotTransferred(NamedTuple):
+    """It was not, or not to the wished node; `reason` is a sentence."""
+
+    reason: str
+
+
+TransferOutcome = Transferred | NotTransferred
+"""How the token of a transfer ends."""
+
+
+class ReadReady(NamedTuple):
+    """The state machine of this node holds everything up to `index`: the read may run."""
+
+    index: LogIndex  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+
+
+class ReadFailed(NamedTuple):
+    """Nobody could confirm the read; trying again is harmless."""
+
+    reason: str
+
+
+ReadOutcome = ReadReady | ReadFailed
+"""How the token of a read ends."""
 
 
 class Applied(NamedTuple):

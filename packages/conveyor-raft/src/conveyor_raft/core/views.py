@@ -13,7 +13,9 @@ from conveyor_raft.core.messages import SnapshotMeta
 from conveyor_raft.core.pre_candidate import PreCandidate
 from conveyor_raft.core.progress import Progress
 from conveyor_raft.core.proposals import Proposals
+from conveyor_raft.core.reads import Reads
 from conveyor_raft.core.replica import Replica
+from conveyor_raft.core.transfer import Transfer
 from conveyor_raft.core.types import LogId, LogIndex, Member, NodeId, RaftRole, Term
 
 
@@ -23,12 +25,20 @@ class CoreViews:
     _replica: Replica
     _role: Follower | PreCandidate | Candidate | Leader
     _proposals: Proposals
+    _transfer: Transfer | None
+    _reads: Reads
     _failed: bool
 
     @property
     def next_deadline(self) -> int | None:
         """When `tick` and `take` are due if nothing else happens; None: never."""
-        return self._role.deadline_ms
+        deadline_ms = self._role.deadline_ms
+        transfer = self._transfer
+        if transfer is None:
+            return deadline_ms
+        leads = isinstance(self._role, Leader)
+        end_ms = transfer.deadline_ms if leads else transfer.end_ms
+        return end_ms if deadline_ms is None else min(deadline_ms, end_ms)
 
     @property
     def role(self) -> RaftRole:
@@ -128,10 +138,30 @@ class CoreViews:
         """Whether a write has failed; only a restart from the disk helps."""
         return self._failed
 
+    def has_lease(self, now_ms: int) -> bool:
+        """Whether this node may answer reads by itself at this time."""
+        role = self._role
+        return (
+            isinstance(role, Leader)
+            and self._transfer is None
+            and role.is_settled(self._replica)
+            and role.contact.has_lease(self._replica, now_ms)
+        )
+
+    @property
+    def transfer_target(self) -> NodeId | None:
+        """To whom this leader is handing its office over, while it is."""
+        return None if self._transfer is None else self._transfer.target
+
     @property
     def progress(self) -> Mapping[NodeId, Progress]:
         """What a leader knows about its followers; empty on others. Not to be changed."""
         return self._role.progress if isinstance(self._role, Leader) else {}
+
+    @property
+    def _open_reads(self) -> int:
+        role = self._role
+        return len(self._reads) + (len(role.reads) if isinstance(role, Leader) else 0)
 
     def frames(self, first: LogIndex, last: LogIndex) -> list[Frame]:
         """Return the retained entries of the range, frame by frame; the ends are cut to fit."""
@@ -148,5 +178,6 @@ class CoreViews:
             "log_entries": replica.log.last_index - replica.log.base.index,
             "log_bytes": replica.log.bytes_after(replica.log.base.index),
             "open_proposals": len(self._proposals),
+            "open_reads": self._open_reads,
         }
         return {**replica.counters, **sizes}

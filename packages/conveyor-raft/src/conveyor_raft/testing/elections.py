@@ -6,6 +6,7 @@ Rules checked:
   enter the term of a candidate whom the leader has not asked;
 * asking changes nothing: a pre-vote leaves term, vote, role and patience of the asked node alone;
 * nobody enters a term unasked: a campaign follows answers of a majority that would vote for it;
+* only the leader's wish overrides loyalty, in the one term that follows its own;
 * loyalty: a node gives no more such answers than it got questions while it heard no leader.
 
 Like all rules of the simulator they keep their own account and do not ask the cores who is right.
@@ -24,6 +25,7 @@ from conveyor_raft.core.messages import (
     PreVote,
     PreVoteReply,
     RequestVote,
+    TimeoutNow,
 )
 from conveyor_raft.core.types import RaftRole
 from conveyor_raft.testing.configurations import is_quorum
@@ -46,6 +48,7 @@ class ElectionRules:
         """Begin with nobody heard."""
         self._heard: dict[int, Heard] = {}
         self._willing: dict[tuple[int, int], set[int]] = {}
+        self._called: set[tuple[int, int]] = set()
         self._may_answer: Counter[tuple[int, int, int, int]] = Counter()
 
     def before_step(self, node: SimulatedNode, message: Message, local_ms: int) -> Any:
@@ -84,7 +87,15 @@ class ElectionRules:
         if isinstance(body, PreVoteReply):
             if body.granted:
                 self._on_willing(node, message, body)
-        elif isinstance(body, RequestVote) and node.options.pre_vote and not body.forced:
+        elif isinstance(body, TimeoutNow):
+            self._called.add((message.to, message.term + 1))
+        elif isinstance(body, RequestVote) and body.forced:
+            if (node.node_id, message.term) not in self._called:
+                raise Violated(
+                    "only the leader's wish overrides loyalty",
+                    f"node {node.node_id} campaigns in term {message.term} as if it was asked to",
+                )
+        elif isinstance(body, RequestVote) and node.options.pre_vote:
             willing = self._willing.get((node.node_id, message.term), set())
             core, membership = node.core, node.core.membership
             campaigns = core.role is RaftRole.CANDIDATE and core.term == message.term

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from conveyor_raft.core.types import NodeId
+from conveyor_raft.core.types import NodeId, RaftRole, Refused
 from conveyor_raft.testing.operators import Operators
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.world import World
@@ -27,6 +27,7 @@ class Faults:
         self._active = True
         self.operators = Operators(world)
         self._rng = world.rng
+        self._tokens = 0
         knobs = world.knobs
         for fault, every in (
             (self._crash, knobs.crash_every_ms),
@@ -35,6 +36,7 @@ class Faults:
             (self._disk_error, knobs.disk_error_every_ms),
             (self.operators.change, knobs.change_every_ms),
             (self.operators.wipe, knobs.wipe_every_ms),
+            (self._transfer, knobs.transfer_every_ms),
             (self._hint, _HINT_EVERY_MS if knobs.peer_hints else 0),
         ):
             if every:
@@ -114,6 +116,23 @@ class Faults:
         world = self._world
         world.network.partition()
         world.at(world.soon(world.knobs.partition_ms), world.network.heal)
+
+    def _transfer(self) -> None:
+        """Have leadership handed over, mostly by who has it, mostly to whom it thinks best."""
+        world, node = self._world, self._victim()
+        leaders = [node for node in world.nodes.values() if node.core.role is RaftRole.LEADER]
+        if leaders and self._rng.random() < 0.9:
+            node = self._rng.choice(leaders)
+        if node is None or node.down or node.node_id in world.paused:
+            return
+        to = NodeId(self._rng.choice(world.ids)) if self._rng.random() < 0.4 else None
+        self._tokens += 1
+        node.core.tick(world.local(node))
+        if not isinstance(node.core.transfer(to, token=-self._tokens), Refused):
+            world.counts["transfers"] += 1
+            world.promises.on_asked(node, -self._tokens)
+        world.after_input(node)
+        world.invariants.after_event(node)
 
     def _hint(self) -> None:
         world, node = self._world, self._victim()

@@ -20,6 +20,7 @@ from conveyor_raft.core.messages import (
     Message,
     PreVoteReply,
     RequestVote,
+    TimeoutNow,
     VoteReply,
 )
 from conveyor_raft.core.output import Write
@@ -107,7 +108,7 @@ class Invariants:
     def on_release(self, node: SimulatedNode, message: Message) -> None:
         """Vote durability and acknowledged-is-durable, when a message leaves its node."""
         body = message.body
-        if isinstance(body, PreVoteReply | RequestVote):
+        if isinstance(body, PreVoteReply | RequestVote | TimeoutNow):
             self.elections.on_release(node, message)
         if isinstance(body, AppendAck):
             self._check_ack(node, message, body)

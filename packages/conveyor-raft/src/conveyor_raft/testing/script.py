@@ -26,6 +26,7 @@ from conveyor_raft.testing.script_members import describe_membership, parse_chan
 from conveyor_raft.testing.script_words import (
     describe_entries,
     describe_node,
+    describe_refusal,
     forge_message,
     unmet_expectations,
 )
@@ -71,6 +72,8 @@ class Script:
             "campaign": self._campaign,
             "wake": self._wake,
             "propose": self._propose,
+            "read": self._read,
+            "transfer": self._transfer,
             "deliver": self._deliver,
             "copy": self._copy,
             "drop": self._drop,
@@ -163,8 +166,26 @@ class Script:
         if isinstance(answer, Proposed):
             self._say(f"token {self._token} is entries {answer.first_index}..{answer.last_index}")
         else:
-            leader = f", node {answer.leader_id} leads" if answer.leader_id else ""
-            self._say(f"token {self._token} is refused: {answer.reason.value}{leader}")
+            self._say(f"token {self._token} is refused: {describe_refusal(answer)}")
+        self._take(node)
+
+    def _read(self, words: list[str], _: dict[str, str]) -> None:
+        node = self._running(words[0])
+        self._token += 1
+        refused = node.core.read(token=self._token, lease="lease" in words)
+        if refused is not None:
+            self._say(f"read {self._token} is refused: {describe_refusal(refused)}")
+        self._take(node)
+
+    def _transfer(self, words: list[str], _: dict[str, str]) -> None:
+        node = self._running(words[0])
+        self._token += 1
+        to = NodeId(int(words[1])) if words[1:] else None
+        answer = node.core.transfer(to, token=self._token)
+        if isinstance(answer, Refused):
+            self._say(f"transfer {self._token} is refused: {describe_refusal(answer)}")
+        else:
+            self._say(f"transfer {self._token} is to node {answer}")
         self._take(node)
 
     def _deliver(self, words: list[str], named: dict[str, str]) -> None:
@@ -290,8 +311,7 @@ class Script:
             self._say(f"token {self._token} is refused: {error}")
             return
         if isinstance(answer, Refused):
-            leader = f", node {answer.leader_id} leads" if answer.leader_id else ""
-            self._say(f"token {self._token} is refused: {answer.reason.value}{leader}")
+            self._say(f"token {self._token} is refused: {describe_refusal(answer)}")
         else:
             self._say(f"token {self._token} is begun")
         self._take(node)

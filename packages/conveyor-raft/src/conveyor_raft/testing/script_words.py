@@ -13,7 +13,16 @@ from typing import Any
 from conveyor_raft.core import messages
 from conveyor_raft.core.frames import Frame
 from conveyor_raft.core.messages import Message
-from conveyor_raft.core.types import EntryKind, Incarnation, LogId, LogIndex, NodeId, Term
+from conveyor_raft.core.types import (
+    EntryKind,
+    Incarnation,
+    LogId,
+    LogIndex,
+    NodeId,
+    Refused,
+    RefusedReason,
+    Term,
+)
 from conveyor_raft.testing.simulated_node import SimulatedNode
 
 
@@ -113,6 +122,13 @@ def describe_entries(frames: Sequence[Frame]) -> Iterator[str]:
         for entry in frame.entries():
             text = entry.payload.decode() if entry.kind is EntryKind.COMMAND else entry.kind.name
             yield f"{entry.index}:{text}"
+
+
+def describe_refusal(refused: Refused) -> str:
+    """Say why, and who leads or is to lead."""
+    hint = "is to lead" if refused.reason is RefusedReason.TRANSFERRING else "leads"
+    leader = f", node {refused.leader_id} {hint}" if refused.leader_id else ""
+    return f"{refused.reason.value}{leader}"
 
 
 def describe_node(node: SimulatedNode) -> str:

@@ -16,6 +16,8 @@ writes lie before the disk until `write`, clocks stand still until `campaign` or
     campaign N                     let the node's patience end: it begins an election
     wake N                         let the node's next timer run out: heartbeats, asking again
     propose N WORD...              propose commands, in one frame
+    read N [lease]                 ask when a read may run at N
+    transfer N [M]                 let leader N hand its office over, to M
     deliver [A->B] [Kind]          deliver matching messages, oldest first (skip=K, n=K: only some);
                                    also A-> or ->B
     drop ... | copy ...            lose them; deliver copies of them

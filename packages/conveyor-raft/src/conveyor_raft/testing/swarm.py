@@ -56,6 +56,8 @@ class Knobs:
     batching: bool = False
     pipelined_writes: bool = False
     peer_hints: bool = False
+    transfer_every_ms: int = 0
+    read_every_ms: int = 0
 
     def calm(self) -> Knobs:
         """Return the same cluster without faults."""
@@ -78,7 +80,7 @@ class Knobs:
 
     def quiet(self) -> Knobs:
         """Return the same cluster without clients."""
-        return dataclasses.replace(self, client_every_ms=0)
+        return dataclasses.replace(self, client_every_ms=0, read_every_ms=0)
 
 
 def draw_knobs(rng: random.Random) -> Knobs:
@@ -89,6 +91,7 @@ def draw_knobs(rng: random.Random) -> Knobs:
 
     nodes = rng.choice((1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 7))
     spread = swarm((20, 100, 250), 0)
+    lease = spread <= 100 and rng.random() < 0.4
     interval = swarm((20, 60, 200), 10_000)
     change_every_ms = swarm((200, 1_000, 3_000), 0)
     spares = rng.choice((0, 1, 2)) if change_every_ms else 0
@@ -98,7 +101,7 @@ def draw_knobs(rng: random.Random) -> Knobs:
         learners=rng.randint(0, spares),
         change_every_ms=change_every_ms,
         wipe_every_ms=swarm((2_000, 6_000), 0) if change_every_ms else 0,
-        options=_draw_options(rng, interval),
+        options=_draw_options(rng, interval, lease_drift_ppm=2_500 * spread if lease else None),
         drop=swarm((0.01, 0.05, 0.15, 0.3), 0.0),
         duplicate=swarm((0.01, 0.05), 0.0),
         ghost=swarm((0.005, 0.02), 0.0),
@@ -125,16 +128,21 @@ def draw_knobs(rng: random.Random) -> Knobs:
         pipelined_writes=swarm((True,), False),
         peer_hints=swarm((True,), False),
         session_clients=swarm((1, 3, 8), 0),
+        transfer_every_ms=swarm((300, 1_000), 0),
+        read_every_ms=swarm((10, 50, 200), 0),
     )
 
 
-def _draw_options(rng: random.Random, interval: int) -> CoreOptions:
+def _draw_options(rng: random.Random, interval: int, *, lease_drift_ppm: int | None) -> CoreOptions:
+    lease = lease_drift_ppm is not None
     return CoreOptions(
         election_timeout_min_ms=150,
         election_timeout_max_ms=rng.choice((200, 300, 600)),
         heartbeat_interval_ms=50,
-        pre_vote=rng.random() < 0.7,
-        check_quorum=rng.random() < 0.7,
+        pre_vote=lease or rng.random() < 0.6,
+        check_quorum=lease or rng.random() < 0.6,
+        lease_reads=lease,
+        lease_drift_ppm=lease_drift_ppm or 0,
         priority_delay_ms=rng.choice((0, 0, 100)),
         max_batch_bytes=rng.choice((200, 2_000, 256 * 1024)),
         max_inflight_messages=rng.choice((1, 2, 4, 16)),

@@ -15,11 +15,12 @@ from conveyor_raft.core.messages import (
     Message,
     PreVote,
     PreVoteReply,
+    ReadReply,
     RequestVote,
     VoteReply,
 )
 from conveyor_raft.core.output import Output, Write
-from conveyor_raft.core.types import Applied, RaftRole, Withdrawn
+from conveyor_raft.core.types import Applied, RaftRole, ReadReady, Transferred, Withdrawn
 
 
 def describe_message(message: Message) -> str:
@@ -57,6 +58,16 @@ def describe_output(node_id: int, out: Output) -> Iterator[str]:
             yield f"token {token} is withdrawn: {outcome.reason}"
         else:
             yield f"token {token} has an unknown outcome: {outcome.reason}"
+    for token, read in out.reads:
+        if isinstance(read, ReadReady):
+            yield f"read {token} may run, from {read.index} on"
+        else:
+            yield f"read {token} fails: {read.reason}"
+    for token, transfer in out.transfers:
+        if isinstance(transfer, Transferred):
+            yield f"transfer {token} is done: node {transfer.leader_id} leads"
+        else:
+            yield f"transfer {token} fails: {transfer.reason}"
     if out.compact_through is not None:
         yield f"forgets the log up to {out.compact_through}"
 
@@ -74,6 +85,8 @@ def _describe_body(body: Body) -> str:
         return f"in term {body.term}? My log ends at {body.last.index} of term {body.last.term}"
     if isinstance(body, PreVoteReply):
         return f"{'yes' if body.granted else 'no'}, in term {body.term}"
+    if isinstance(body, ReadReply):
+        return f"from {body.index} on"
     if isinstance(body, VoteReply):
         return "granted" if body.granted else "refused"
     if isinstance(body, AppendEntries):

@@ -25,6 +25,7 @@ from conveyor_raft.core.messages import Message
 from conveyor_raft.core.output import Output, SnapshotSend
 from conveyor_raft.core.raft_core import RaftCore
 from conveyor_raft.core.types import (
+    Applied,
     ClusterId,
     Identity,
     Incarnation,
@@ -37,6 +38,7 @@ from conveyor_raft.testing.disk import SimulatedDisk, StoredSnapshot
 from conveyor_raft.testing.hosted import Account, HostedMachine
 from conveyor_raft.testing.invariants import Invariants
 from conveyor_raft.testing.network import SimulatedNetwork
+from conveyor_raft.testing.promises import Promises
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.swarm import draw_knobs
 from conveyor_raft.testing.violated import Violated
@@ -97,6 +99,7 @@ class World:
         self._queue: list[tuple[int, int, Event | WorldHandler]] = []
         self._sequence = 0
         self._trace: deque[Event | tuple[int, str]] | None = None
+        self.promises = Promises(self.nodes, self.local)
         self._timer_at: dict[int, int] = {}
         self._take_due: set[int] = set()
         self._rate = dict(zip(self.ids, self.knobs.clock_permille, strict=True))
@@ -160,6 +163,8 @@ class World:
                 (self.digest, self.now, sequence, node.node_id, core.term, core.commit_index)
             )
             self.invariants.after_event(node)
+            if node.options.lease_reads:
+                self.promises.check_leases()
 
     def resume(self, node: SimulatedNode) -> None:
         """Let a paused node go on with what has piled up."""
@@ -198,6 +203,7 @@ class World:
         self.invariants.on_crash(node)
         if self.clients is not None:
             self.clients.on_crash(node)
+        self.promises.on_crash(node)
         self.paused.pop(node.node_id, None)
         self._take_due.discard(node.node_id)
         self._timer_at.pop(node.node_id, None)
@@ -235,16 +241,25 @@ class World:
             self._send(node, out.messages)
         if out.apply is not None or out.install is not None:
             self.at_node(int(self.rng.random() * self.knobs.apply_ms), self._apply, node, None)
-        if out.finished or out.send_snapshot:
+        if out.finished or out.send_snapshot or out.reads or out.transfers:
             self._report(node, out)
         self._schedule_timer(node)
 
     def _report(self, node: SimulatedNode, out: Output) -> None:
+        promises = self.promises
         for token, outcome in out.finished:
             self.counts[type(outcome).__name__.lower()] += 1
             self.invariants.on_finished(node, token, outcome)
             if self.clients is not None:
                 self.clients.on_finished(token, outcome)
+            if isinstance(outcome, Applied):
+                promises.acknowledged = max(promises.acknowledged, outcome.last_index)
+        for token, read in out.reads:
+            self.counts[type(read).__name__.lower()] += 1
+            promises.on_read(node, token, read)
+        for token, transfer in out.transfers:
+            self.counts[type(transfer).__name__.lower()] += 1
+            promises.on_transfer(token)
         for send in out.send_snapshot:
             self._send_snapshot(node, send)
 
@@ -437,7 +452,12 @@ class World:
                 return False
             leaders += core.role is RaftRole.LEADER
             states.add((core.last_id, node.state, node.state_index))
-        return leaders == 1 and len(states) == 1 and not self.invariants.open_tokens
+        return (
+            leaders == 1
+            and len(states) == 1
+            and not self.invariants.open_tokens
+            and not self.promises
+        )
 
     # ------------------------------------------------------------------ to look at
 

@@ -83,6 +83,12 @@ def encode_message(message: m.Message, traces: Sequence[EntryTrace] = ()) -> pb.
         case m.InstallSnapshot():
             wire.install_snapshot.session = body.session
             wire.install_snapshot.meta = encode_meta(body.meta)
+        case m.TimeoutNow():
+            wire.timeout_now.SetInParent()
+        case m.ReadRequest():
+            wire.read_request.batch = body.batch
+        case m.ReadReply():
+            wire.read_reply.batch, wire.read_reply.index = body
         case m.TermNotice():
             wire.term_notice.SetInParent()
     return wire
@@ -150,6 +156,12 @@ def _decode_body(wire: pb.Message) -> m.Body:
         case "install_snapshot":
             install = wire.install_snapshot
             return m.InstallSnapshot(install.session, decode_meta(install.meta))
+        case "timeout_now":
+            return m.TimeoutNow()
+        case "read_request":
+            return m.ReadRequest(wire.read_request.batch)
+        case "read_reply":
+            return m.ReadReply(wire.read_reply.batch, LogIndex(wire.read_reply.index))
         case "term_notice":
             return m.TermNotice()
         case unknown:
