@@ -50,6 +50,7 @@ BODIES: list[m.Body] = [
     m.TermNotice(),
     m.TimeoutNow(),
     m.ReadRequest(2**60),
+    m.ReadRequest(2**60, suspect=True),
     m.ReadReply(2**60, LogIndex(8)),
 ]
 

@@ -7,6 +7,8 @@ gets a vote only if its log goes further than this one, because it may then be a
 that is missing here; a node that was removed does not get one. A learner that is asked votes: the
 candidate may know that it was promoted.
 
+A node that may have forgotten what it promised votes for nobody (`suspicion`).
+
 An answer to a pre-vote says what this node would do, and changes nothing here. A node that has just
 heard its leader would not (`Replica.is_loyal_against`), nor would the leader itself.
 """
@@ -31,7 +33,7 @@ def eligible(replica: Replica, candidate: NodeId, last: LogId) -> bool:
 
 def answer(replica: Replica, message: Message, request: RequestVote) -> bool:
     """Answer a candidate of the current term; tell whether the vote was granted."""
-    free = replica.voted_for in {None, message.sender}
+    free = not replica.is_suspect and replica.voted_for in {None, message.sender}
     granted = free and eligible(replica, message.sender, request.last)
     if granted:
         replica.adopt(replica.term, message.sender)
@@ -44,6 +46,7 @@ def answer_pre_vote(replica: Replica, message: Message, request: PreVote, *, lea
     granted = (
         request.term > replica.term
         and not leads
+        and not replica.is_suspect
         and not replica.is_loyal_against(message.sender)
         and eligible(replica, message.sender, request.last)
     )

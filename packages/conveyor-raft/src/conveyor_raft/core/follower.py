@@ -34,7 +34,7 @@ class Follower:
     `rearmed`: the timer was late once, because the process stood still, and was given another turn.
     """
 
-    __slots__ = ("deadline_ms", "leader_id", "rearmed")
+    __slots__ = ("_proved", "deadline_ms", "leader_id", "rearmed")
 
     role = RaftRole.FOLLOWER
 
@@ -43,6 +43,7 @@ class Follower:
         self.leader_id = leader_id
         self.deadline_ms = deadline_ms
         self.rearmed = False
+        self._proved = LogIndex(0)
 
     def heard(self, replica: Replica) -> None:
         """The leader is alive, or a candidate got this node's vote: wait anew."""
@@ -86,15 +87,23 @@ class Follower:
             self._refuse(replica, message.sender, append)
             return
         self._take(replica, append)
+        self._proved = max(self._proved, proved)
         commit = min(append.commit, proved)
         if commit > replica.commit_index:
             replica.commit_to(commit)
         replica.acknowledge(message.sender, append.session, proved)
 
     def on_heartbeat(self, replica: Replica, message: Message, heartbeat: Heartbeat) -> None:
-        """Learn the commit index, and answer."""
-        if heartbeat.commit > replica.commit_index:
-            replica.commit_to(heartbeat.commit)
+        """Learn the commit index, and answer.
+
+        The leader may still believe that a suspect node has what it has lost, so that one believes
+        only what was proved to it in this life.
+        """
+        commit = heartbeat.commit
+        if replica.is_suspect:
+            commit = min(commit, self._proved)
+        if commit > replica.commit_index:
+            replica.commit_to(commit)
         replica.reveal_term(message.sender, HeartbeatReply(heartbeat.session, heartbeat.beat))
 
     def on_install(self, replica: Replica, message: Message, install: InstallSnapshot) -> None:

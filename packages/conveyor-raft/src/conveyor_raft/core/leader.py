@@ -58,6 +58,7 @@ class Leader:
 
     __slots__ = (
         "_first_index",
+        "_restarted",
         "_sessions",
         "contact",
         "deadline_ms",
@@ -79,6 +80,7 @@ class Leader:
         self.departing: dict[NodeId, int | None] = {}
         replica.departing = {}
         self._sessions = 0
+        self._restarted: dict[NodeId, int] = {}
         self._meet(replica)
         self.reconfiguration = Reconfiguration()
         self.contact = Contact(replica)
@@ -165,6 +167,15 @@ class Leader:
         for peer, progress in self.progress.items():
             commit = min(progress.match, replica.commit_index)
             replica.send(peer, Heartbeat(progress.session, commit, beat))
+
+    def restart_stream(self, replica: Replica, peer: NodeId, batch: int) -> None:
+        """Forget what a peer has acknowledged, once for each of its requests to do so."""
+        if self._restarted.get(peer) == batch:
+            return
+        self._restarted[peer] = batch
+        self._sessions += 1
+        self.progress[peer] = Progress(self._sessions, LogIndex(replica.log.last_index + 1))
+        replica.counters["streams_restarted"] += 1
 
     def is_settled(self, replica: Replica) -> bool:
         """Whether an entry of this term is committed: now the leader knows what is."""

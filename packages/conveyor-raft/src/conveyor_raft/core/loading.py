@@ -24,11 +24,15 @@ _FIRST_TERM = Term(1)
 
 @dataclass(frozen=True, slots=True)
 class LoadedState:
-    """The disk's content. The state machine must already be restored from `snapshot`."""
+    """The disk's content. The state machine must already be restored from `snapshot`.
+
+    `suspect`: entries, or a vote, that this node has promised may be lost; its term is not.
+    """
 
     hard_state: HardState = _BLANK
     snapshot: SnapshotMeta | None = None
     frames: tuple[Frame, ...] = ()
+    suspect: bool = False
 
 
 def first_state(membership: Membership) -> LoadedState:

@@ -139,9 +139,13 @@ class TimeoutNow(NamedTuple):
 
 
 class ReadRequest(NamedTuple):
-    """A follower asks up to which index it must have applied before its reads may run."""
+    """A follower asks up to which index it must have applied before its reads may run.
+
+    `suspect`: it may have lost entries that it has acknowledged; the leader is to forget that.
+    """
 
     batch: int
+    suspect: bool = False
 
 
 class ReadReply(NamedTuple):

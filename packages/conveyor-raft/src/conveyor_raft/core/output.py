@@ -14,6 +14,8 @@ The driver performs one `Output` like this:
    is then); `soft` tells watchers; `compact_through` frees disk space, at
    leisure but never before the snapshot that allows it is durable.
 
+`recovered`: the node has again what it may have lost; its disk need not be suspected any more.
+
 A driver that obeys these rules cannot get the order of durability wrong: it is in the data.
 """
 
@@ -87,5 +89,6 @@ class Output:
     finished: list[tuple[int, Outcome]] = field(default_factory=list)
     reads: list[tuple[int, ReadOutcome]] = field(default_factory=list)
     transfers: list[tuple[int, TransferOutcome]] = field(default_factory=list)
+    recovered: bool = False
     soft: SoftState | None = None
     compact_through: LogIndex | None = None

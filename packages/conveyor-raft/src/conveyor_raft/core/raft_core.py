@@ -59,6 +59,7 @@ from conveyor_raft.core.proposals import Proposals
 from conveyor_raft.core.quorum import VoteResult
 from conveyor_raft.core.reads import Reads
 from conveyor_raft.core.replica import Replica
+from conveyor_raft.core.suspicion import Suspicion
 from conveyor_raft.core.transfer import Transfer, choose_target
 from conveyor_raft.core.types import (
     Identity,
@@ -102,6 +103,8 @@ class RaftCore(CoreViews):
         self._role: Follower | PreCandidate | Candidate | Leader = Follower(None, deadline_ms)
         self._proposals = Proposals()
         self._reads = Reads()
+        self._suspicion = Suspicion()
+        self._recovery_write: int | None = None
         self._transfer: Transfer | None = None
         self._transferred: list[tuple[int, TransferOutcome]] = []
         self._apply_handed = replica.applied_index
@@ -342,6 +345,8 @@ class RaftCore(CoreViews):
             self._end_transfer()
             if isinstance(self._role, Leader):
                 self._lead(self._role, out)
+            if replica.is_suspect and isinstance(self._role, Follower):
+                self._rehabilitate(self._role)
             self._serve_reads()
             if write:
                 out.write = replica.ledger.take_write(replica.log.last_index)
@@ -351,6 +356,8 @@ class RaftCore(CoreViews):
             out.apply = self._next_apply()
             out.compact_through, self._compact = self._compact, None
         out.finished, self._proposals.finished = self._proposals.finished, []
+        if self._recovery_write is not None and replica.ledger.is_durable(self._recovery_write):
+            out.recovered, self._recovery_write = True, None
         out.reads, self._reads.finished = self._reads.finished, []
         out.transfers, self._transferred = self._transferred, []
         soft = SoftState(self._role.role, self._role.leader_id, replica.term)
@@ -461,11 +468,27 @@ class RaftCore(CoreViews):
         if not isinstance(role, Leader) or message.sender not in role.progress or self._transfer:
             self._replica.counters["stale"] += 1
             return
+        if request.suspect:
+            role.restart_stream(self._replica, message.sender, request.batch)
         role.reads.add_batch(message.sender, request.batch)
 
     def _on_read_reply(self, message: Message, reply: ReadReply) -> None:
         if self._role.leader_id == message.sender:
+            self._suspicion.on_reply(reply)
             self._reads.let_pass(reply.index, self._reads.forwarded.on_reply(reply))
+
+    def _rehabilitate(self, role: Follower) -> None:
+        """Trust this node again when it has caught up with a live leader."""
+        replica, leader_id = self._replica, role.leader_id
+        if leader_id is None:
+            return
+        self._suspicion.ask(replica, self._reads.forwarded, leader_id)
+        if self._suspicion.is_over(replica):
+            replica.is_suspect = False
+            if replica.voted_for is None:
+                replica.adopt(replica.term, leader_id)
+            self._recovery_write = replica.ledger.barrier()
+            replica.counters["recoveries"] += 1
 
     def _serve_reads(self) -> None:
         """Have reads confirmed, and let those pass that are."""

@@ -47,6 +47,7 @@ class Replica:
         "departing",
         "identity",
         "installing",
+        "is_suspect",
         "ledger",
         "log",
         "loyal_to",
@@ -75,6 +76,7 @@ class Replica:
         self.random = random
         self.now_ms = now_ms
         self.term, self.voted_for = loaded.hard_state
+        self.is_suspect = loaded.suspect
         self.snapshot = loaded.snapshot
         self.log: RaftLog = retained_log(loaded)
         self.ledger = WriteLedger(self.log.last_index)
@@ -148,11 +150,12 @@ class Replica:
     def is_busy(self) -> bool:
         """Whether this node has better things to do than to lead.
 
-        Its disk is still writing entries, a snapshot is being installed, or so much is committed
-        and not applied that as a leader it would accept nothing. All of this ends by itself.
+        It is suspect, its disk is still writing entries, a snapshot is being installed, or so much
+        is committed and not applied that as a leader it would accept nothing.
         """
         return (
-            self.installing is not None
+            self.is_suspect
+            or self.installing is not None
             or self.ledger.durable_index < self.log.last_index
             or self.commit_index - self.applied_index >= self.options.max_uncommitted_entries
         )

@@ -149,6 +149,11 @@ class CoreViews:
         )
 
     @property
+    def is_suspect(self) -> bool:
+        """Whether this node may have lost what it has promised, and so neither votes nor leads."""
+        return self._replica.is_suspect
+
+    @property
     def transfer_target(self) -> NodeId | None:
         """To whom this leader is handing its office over, while it is."""
         return None if self._transfer is None else self._transfer.target

@@ -28,7 +28,16 @@ class StoredSnapshot(NamedTuple):
 class SimulatedDisk:
     """One node's disk. `completed` is the newest durable write of the running process."""
 
-    __slots__ = ("_first", "_terms", "completed", "frames", "hard_state", "pending", "snapshot")
+    __slots__ = (
+        "_first",
+        "_terms",
+        "completed",
+        "frames",
+        "hard_state",
+        "pending",
+        "snapshot",
+        "suspect",
+    )
 
     def __init__(self, loaded: LoadedState) -> None:
         """Begin with what a new member writes before it starts."""
@@ -37,6 +46,7 @@ class SimulatedDisk:
         self.frames = list(loaded.frames)
         self.pending: deque[tuple[Write, Any]] = deque()  # with the state of its snapshot, if any
         self.completed = 0
+        self.suspect = False
         self._first = 1
         self._terms: list[Term] = [
             frame.term for frame in loaded.frames for _ in range(frame.count)
@@ -83,6 +93,13 @@ class SimulatedDisk:
         self.pending.clear()
         self.completed = 0
 
+    def lose_tail(self, index: int, *, vote: bool) -> None:
+        """Forget durable entries from the index on, and the vote, as a bit flip in a WAL may do."""
+        self._truncate_from(LogIndex(index))
+        if vote:
+            self.hard_state = HardState(self.hard_state.term, None)
+        self.suspect = True
+
     def save_snapshot(self, snapshot: StoredSnapshot) -> None:
         """Store a snapshot of the node's own state."""
         if self.snapshot is None or snapshot.meta.index > self.snapshot.meta.index:
@@ -101,7 +118,7 @@ class SimulatedDisk:
     def load(self) -> LoadedState:
         """Return what a restarted process finds."""
         meta = None if self.snapshot is None else self.snapshot.meta
-        return LoadedState(HardState(*self.hard_state), meta, tuple(self.frames))
+        return LoadedState(HardState(*self.hard_state), meta, tuple(self.frames), self.suspect)
 
     def _truncate_from(self, index: LogIndex) -> None:
         frames = self.frames

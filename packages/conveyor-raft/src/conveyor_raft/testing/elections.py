@@ -7,6 +7,7 @@ Rules checked:
 * asking changes nothing: a pre-vote leaves term, vote, role and patience of the asked node alone;
 * nobody enters a term unasked: a campaign follows answers of a majority that would vote for it;
 * only the leader's wish overrides loyalty, in the one term that follows its own;
+* a suspect node neither votes nor campaigns: who may have lost what it promised promises nothing;
 * loyalty: a node gives no more such answers than it got questions while it heard no leader.
 
 Like all rules of the simulator they keep their own account and do not ask the cores who is right.
@@ -26,6 +27,7 @@ from conveyor_raft.core.messages import (
     PreVoteReply,
     RequestVote,
     TimeoutNow,
+    VoteReply,
 )
 from conveyor_raft.core.types import RaftRole
 from conveyor_raft.testing.configurations import is_quorum
@@ -84,6 +86,12 @@ class ElectionRules:
     def on_release(self, node: SimulatedNode, message: Message) -> None:
         """Check questions and answers when they leave."""
         body = message.body
+        grants = isinstance(body, PreVoteReply | VoteReply) and body.granted
+        if node.disk.suspect and (grants or isinstance(body, PreVote | RequestVote)):
+            raise Violated(
+                "a suspect node neither votes nor campaigns",
+                f"node {node.node_id} tells node {message.to} {body} in term {message.term}",
+            )
         if isinstance(body, PreVoteReply):
             if body.granted:
                 self._on_willing(node, message, body)

@@ -36,6 +36,7 @@ class Faults:
             (self._disk_error, knobs.disk_error_every_ms),
             (self.operators.change, knobs.change_every_ms),
             (self.operators.wipe, knobs.wipe_every_ms),
+            (self.operators.lose_tail, knobs.lose_tail_every_ms),
             (self._transfer, knobs.transfer_every_ms),
             (self._hint, _HINT_EVERY_MS if knobs.peer_hints else 0),
         ):

@@ -18,6 +18,7 @@ from conveyor_raft.core.messages import (
     AppendEntries,
     Heartbeat,
     Message,
+    PreVote,
     PreVoteReply,
     RequestVote,
     TimeoutNow,
@@ -32,6 +33,8 @@ from conveyor_raft.testing.configurations import ConfigurationRules, is_quorum
 from conveyor_raft.testing.elections import ElectionRules
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.violated import Violated
+
+_OF_ELECTIONS = PreVote | PreVoteReply | RequestVote | VoteReply | TimeoutNow
 
 
 class Seen(NamedTuple):
@@ -108,7 +111,7 @@ class Invariants:
     def on_release(self, node: SimulatedNode, message: Message) -> None:
         """Vote durability and acknowledged-is-durable, when a message leaves its node."""
         body = message.body
-        if isinstance(body, PreVoteReply | RequestVote | TimeoutNow):
+        if isinstance(body, _OF_ELECTIONS):
             self.elections.on_release(node, message)
         if isinstance(body, AppendAck):
             self._check_ack(node, message, body)
@@ -344,14 +347,14 @@ class Invariants:
     def _check_durable(
         self, index: int, term: Term, membership: Membership | None, why: str
     ) -> None:
-        """Look at the disks. One that was lost is not looked at: nobody may have counted on it."""
+        """Look at the disks. One that was lost, or a part of it, may have had it before."""
         if membership is None:
             return
         copies = set()
         for voter in membership.electors:
             node, member = self._nodes[voter], membership.get(voter)
             lost = member is None or member.incarnation != node.identity.incarnation
-            if lost or node.disk.has(index, term):
+            if lost or node.disk.suspect or node.disk.has(index, term):
                 copies.add(node.node_id)
         if not is_quorum(membership.halves, copies):
             raise Violated(

@@ -67,6 +67,20 @@ class Operators:
         world.wipe(node)
         world.revive_later(node)
 
+    def lose_tail(self) -> None:
+        """Let a disk forget the end of what was durable; its storage notices, and says so."""
+        world = self._world
+        node = world.nodes[self.rng.choice(world.ids)]
+        disk = node.disk
+        start = 1 if disk.snapshot is None else disk.snapshot.meta.index
+        if world.invariants.open_changes or not self._can_lose(node) or disk.last_index <= start:
+            return
+        world.counts["lost_tails"] += 1
+        if not node.down:
+            world.kill(node)
+        disk.lose_tail(self.rng.randint(start + 1, disk.last_index), vote=world.rng.random() < 0.5)
+        world.revive_later(node)
+
     def _leader(self) -> SimulatedNode | None:
         world = self._world
         running = [
@@ -122,7 +136,8 @@ class Operators:
                 member = membership.get(voter)
                 assert member is not None
                 same_disk = member.incarnation == nodes[voter].identity.incarnation
-                healthy += same_disk and voter != lost
+                trusted = same_disk and not nodes[voter].disk.suspect
+                healthy += trusted and voter != lost
             if 2 * healthy <= len(half):
                 return False
         return True

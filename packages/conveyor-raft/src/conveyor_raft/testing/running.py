@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from conveyor_raft.testing.clients import Clients
 from conveyor_raft.testing.faults import Faults
+from conveyor_raft.testing.readers import Readers
 from conveyor_raft.testing.violated import Violated
 from conveyor_raft.testing.without import Without
 from conveyor_raft.testing.workload import Workload
@@ -39,6 +40,7 @@ def run_world(world: World, events: int) -> None:
     """
     faults = Faults(world)
     Clients(world)
+    Readers(world)
     while world.events < events:
         world.step()
     faults.heal()

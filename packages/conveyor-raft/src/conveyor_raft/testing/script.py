@@ -85,6 +85,7 @@ class Script:
             "peer": self._peer,
             "crash": self._crash,
             "restart": self._restart,
+            "forget": self._forget,
             "snapshot": self._snapshot,
             "stream": self._stream,
             "break": self._break,
@@ -261,6 +262,13 @@ class Script:
         node.start(self._clocks[node.node_id])
         self._show(words, {})
         self._take(node)
+
+    def _forget(self, words: list[str], _: dict[str, str]) -> None:
+        node = self._nodes[int(words[0])]
+        if not node.down:
+            raise ValueError(f"node {node.node_id} runs; only a disk at rest can be found damaged")
+        node.disk.lose_tail(int(words[1]), vote=True)
+        self._say(f"the disk of node {node.node_id} ends at {node.disk.last_index} now")
 
     def _snapshot(self, words: list[str], _: dict[str, str]) -> None:
         node = self._running(words[0])

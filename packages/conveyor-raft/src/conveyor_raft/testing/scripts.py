@@ -31,6 +31,7 @@ writes lie before the disk until `write`, clocks stand still until `campaign` or
                                    expected=INDEX/TERM)
     members [N...]                 print who belongs to the cluster, as these nodes know it
     crash N [kept=K] | restart N   lose the process and what is under way to it; K writes are kept
+    forget N K                     let a dead node's disk lose its vote and all entries from K on
     snapshot N                     take a snapshot of the node's state
     stream [A->B] | break [A->B]   deliver offered snapshots; lose them
     show [N...]                    print role, term, log and indexes

@@ -102,6 +102,8 @@ class SimulatedNode:
             self.applying.append(self.core.frames(*out.apply))
         if out.install is not None:
             self.installing = out.install
+        if out.recovered:
+            disk.suspect = False
         if out.compact_through is not None:
             disk.compact(out.compact_through)
         return out

@@ -46,6 +46,8 @@ _FAULTS = (
     "duplicated",
     "ghosts",
     "snapshots_accepted",
+    "lost_tails",
+    "core_recoveries",
     "transfers",
     "transferred",
     "readready",

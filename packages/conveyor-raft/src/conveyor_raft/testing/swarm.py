@@ -56,6 +56,7 @@ class Knobs:
     batching: bool = False
     pipelined_writes: bool = False
     peer_hints: bool = False
+    lose_tail_every_ms: int = 0
     transfer_every_ms: int = 0
     read_every_ms: int = 0
 
@@ -128,6 +129,7 @@ def draw_knobs(rng: random.Random) -> Knobs:
         pipelined_writes=swarm((True,), False),
         peer_hints=swarm((True,), False),
         session_clients=swarm((1, 3, 8), 0),
+        lose_tail_every_ms=swarm((500, 2_000), 0),
         transfer_every_ms=swarm((300, 1_000), 0),
         read_every_ms=swarm((10, 50, 200), 0),
     )

@@ -16,6 +16,7 @@ from conveyor_raft.core.messages import (
     PreVote,
     PreVoteReply,
     ReadReply,
+    ReadRequest,
     RequestVote,
     VoteReply,
 )
@@ -68,6 +69,8 @@ def describe_output(node_id: int, out: Output) -> Iterator[str]:
             yield f"transfer {token} is done: node {transfer.leader_id} leads"
         else:
             yield f"transfer {token} fails: {transfer.reason}"
+    if out.recovered:
+        yield f"node {node_id} is trusted again"
     if out.compact_through is not None:
         yield f"forgets the log up to {out.compact_through}"
 
@@ -85,6 +88,8 @@ def _describe_body(body: Body) -> str:
         return f"in term {body.term}? My log ends at {body.last.index} of term {body.last.term}"
     if isinstance(body, PreVoteReply):
         return f"{'yes' if body.granted else 'no'}, in term {body.term}"
+    if isinstance(body, ReadRequest):
+        return "I may have lost what I acknowledged" if body.suspect else ""
     if isinstance(body, ReadReply):
         return f"from {body.index} on"
     if isinstance(body, VoteReply):

@@ -86,7 +86,7 @@ def encode_message(message: m.Message, traces: Sequence[EntryTrace] = ()) -> pb.
         case m.TimeoutNow():
             wire.timeout_now.SetInParent()
         case m.ReadRequest():
-            wire.read_request.batch = body.batch
+            wire.read_request.batch, wire.read_request.suspect = body
         case m.ReadReply():
             wire.read_reply.batch, wire.read_reply.index = body
         case m.TermNotice():
@@ -159,7 +159,7 @@ def _decode_body(wire: pb.Message) -> m.Body:
         case "timeout_now":
             return m.TimeoutNow()
         case "read_request":
-            return m.ReadRequest(wire.read_request.batch)
+            return m.ReadRequest(wire.read_request.batch, wire.read_request.suspect)
         case "read_reply":
             return m.ReadReply(wire.read_reply.batch, LogIndex(wire.read_reply.index))
         case "term_notice":
