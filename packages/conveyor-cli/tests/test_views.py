@@ -136,7 +136,11 @@ def test_watch_prints_each_change_until_interrupted(
     """Away from a terminal one line of JSON per change; Ctrl-C ends it with 130."""
     command = [program("conveyor"), "-e", endpoint, "get", "pipelines", "--watch"]
     watcher = subprocess.Popen(
-        [*command, "-o", "json", "--interval", "0.1"], stdout=subprocess.PIPE, text=True
+        [*command, "-o", "json", "--interval", "0.1"],
+        stdout=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background may have had it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with watcher:
         try:

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.asyncio
 
 @pytest_asyncio.fixture
 async def raft_node() -> AsyncIterator[object]:
-    async with memory_cluster(3, RouterStateMachine) as nodes:
+    patient = {"election_timeout_min_ms": 1_000, "election_timeout_max_ms": 2_000}
+    async with memory_cluster(3, RouterStateMachine, **patient) as nodes:
         yield await wait_for_leader(nodes)
 
 

@@ -86,7 +86,7 @@ async def test_a_client_that_knows_a_follower_reaches_the_leader(three: Any) -> 
 async def test_a_leader_that_has_not_caught_up_does_not_answer(cluster: Any) -> None:
     """Until it has applied what earlier leaders agreed on, acknowledged facts may be missing."""
     cluster.leader.plane.end_leading()
-    impatient = RouterAdminClient(cluster.channel, timeout_s=0.2)
+    impatient = RouterAdminClient(cluster.channel, timeout_s=1.0)
     with pytest.raises(errors.NotReadyError):
         await impatient.list("Pipeline")
     await cluster.leader.plane.begin_leading()

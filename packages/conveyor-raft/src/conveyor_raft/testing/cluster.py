@@ -21,6 +21,8 @@ C = TypeVar("C")
 R = TypeVar("R")
 S = TypeVar("S")
 
+PATIENT = {"election_timeout_min_ms": 300, "election_timeout_max_ms": 600}
+
 
 @asynccontextmanager
 async def memory_cluster(
@@ -32,15 +34,22 @@ async def memory_cluster(
 ) -> AsyncIterator[list[RaftNode[C, R, S]]]:
     """Start `count` nodes with logs and links in memory; their ids begin at 1.
 
-    `settings` are fields of `RaftConfig`; `network` allows to cut nodes off. The node with the id n
-    has the raft address `memory:n` and, unless set, the client address `client:n`.
+    `settings` are fields of `RaftConfig`; election timeouts are doubled unless set, because the
+    nodes share one event loop with whatever the test does. `network` allows to cut nodes off. The
+    node with the id n has the raft address `memory:n` and, unless set, the client address
+    `client:n`.
     """
     network = network or MemoryNetwork()
     addresses = {node_id: f"memory:{node_id}" for node_id in range(1, count + 1)}
     async with AsyncExitStack() as stack:
         nodes = []
         for node_id, address in addresses.items():
-            fields = {"client_address": f"client:{node_id}", **settings, "node_id": node_id}
+            fields = {
+                "client_address": f"client:{node_id}",
+                **PATIENT,
+                **settings,
+                "node_id": node_id,
+            }
             transport = MemoryTransport(network, address)
             node = RaftNode(
                 RaftConfig(**fields), state_machine_factory(), addresses, transport=transport
