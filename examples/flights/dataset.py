@@ -51,13 +51,16 @@ def extract(archive: Path, directory: Path) -> None:
     if not missing:
         return
     directory.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as tar:
-        members = {Path(member.name).name: member for member in tar if member.isfile()}
-        for name in missing:
-            content = _content(tar, members, name)
-            with tempfile.NamedTemporaryFile(dir=directory, delete=False) as part:
-                part.write(content)
-            Path(part.name).replace(directory / name)
+    try:
+        with tarfile.open(archive) as tar:
+            members = {Path(member.name).name: member for member in tar if member.isfile()}
+            for name in missing:
+                content = _content(tar, members, name)
+                with tempfile.NamedTemporaryFile(dir=directory, delete=False) as part:
+                    part.write(content)
+                Path(part.name).replace(directory / name)
+    except (tarfile.TarError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{archive} is not {ARCHIVE_NAME}, or is damaged: {error}") from error
 
 
 def _content(tar: tarfile.TarFile, members: dict[str, tarfile.TarInfo], name: str) -> bytes:

@@ -318,6 +318,14 @@ def problems_of(demo: Demo, verdict: Verdict) -> list[str]:
     return problems
 
 
+def flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Return the single exceptions of a group."""
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found.extend(flat(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found
+
+
 @contextlib.asynccontextmanager
 async def interruptible() -> AsyncIterator[None]:
     """Turn SIGINT and SIGTERM into a cancellation, so that everything is stopped in order."""
@@ -384,9 +392,14 @@ def main(
     live = Live(demo.scene, console=console, refresh_per_second=4, transient=as_json)
     try:
         verdict = asyncio.run(drive(demo, live))
-    except (asyncio.CancelledError, KeyboardInterrupt):
+    except* (asyncio.CancelledError, KeyboardInterrupt):
         console.print("interrupted; every process is stopped")
         sys.exit(130)
+    except* (RuntimeError, ValueError, OSError, ControlError) as group:
+        for error in flat(group):
+            console.print(f"[red]{error}")
+        console.print(f"every process is stopped; the logs are in {demo.directory / 'logs'}")
+        sys.exit(1)
     report = demo.report
     report.written, report.lost = verdict.written, verdict.lost
     report.duplicated, report.redelivered = verdict.duplicated, verdict.redelivered
