@@ -33,6 +33,7 @@ from conveyor_raft.core.types import (
     NodeId,
     Proposed,
     RaftRole,
+    ReadReady,
     Term,
 )
 from conveyor_raft.errors import InvariantViolation
@@ -244,3 +245,24 @@ def test_addresses_change_without_anybody_leaving(harness):
         for member in update:
             assert members.get(member.node_id).raft_address == member.raft_address
     assert {message.to for message in node.sent} == {2, 3}
+
+
+def test_reads_pass_when_the_quorum_shrinks(harness):
+    """D64. Two of four have confirmed the round; of the three that are left, they are enough."""
+    node = harness(4)
+    node.lead()
+    node.flush()
+    for peer in (2, 3):
+        node.hear(peer, 2, AppendAck(peer - 1, 2))
+    node.flush()
+    node.sent.clear()
+    assert node.core.read(token=7) is None
+    node.take()
+    beat = max(body.beat for body in node.bodies(2) if isinstance(body, Heartbeat))
+    assert node.hear(2, 2, HeartbeatReply(1, beat)).reads == []
+    node.core.change_membership(MembershipChange(remove=(NodeId(4),)), token=8)
+    node.take()
+    node.core.on_applied(max(out.apply[1] for out in node.outputs if out.apply is not None))
+    node.take()
+    ((token, ready),) = [read for out in node.outputs for read in out.reads]
+    assert (token, type(ready)) == (7, ReadReady)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from conveyor_raft.core.loading import LoadedState, first_state
 from conveyor_raft.core.membership import Membership
 from conveyor_raft.core.messages import Message
-from conveyor_raft.core.options import CoreOptions
 from conveyor_raft.core.output import Output, SnapshotSend
 from conveyor_raft.core.types import (
     ClusterId,
@@ -24,31 +22,19 @@ from conveyor_raft.core.types import (
 from conveyor_raft.errors import InvalidChange, InvariantViolation
 from conveyor_raft.testing.script_members import describe_membership, parse_change
 from conveyor_raft.testing.script_words import (
+    NoChance,
     describe_entries,
     describe_node,
     describe_refusal,
     forge_message,
+    paper_options,
     unmet_expectations,
 )
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.wording import describe_message, describe_output, describe_wire
 
-_NEWS = re.compile(r"  (node \d+ is|token \d+ (is|has)) ")
+_NEWS = re.compile(r"  (node \d+ is|(token|read|transfer) \d+) ")
 _CLUSTER = ClusterId(b"script")
-
-
-def _options(named: dict[str, str]) -> CoreOptions:
-    """Return options for the elections of the paper, unless the script says otherwise."""
-    numbers: dict[str, Any] = {"pre_vote": 0, "check_quorum": 0}
-    numbers |= {name: int(value) for name, value in named.items()}
-    return CoreOptions(**numbers)
-
-
-class _NoChance:
-    """Every draw is the smallest: timers run out when the script says so."""
-
-    def randint(self, a: int, _b: int, /) -> int:
-        return a
 
 
 class ScriptError(ValueError):
@@ -126,11 +112,11 @@ class Script:
     def _cluster(self, words: list[str], named: dict[str, str]) -> None:
         ids = range(1, int(words[0]) + 1)
         members = tuple(Member(NodeId(node), f"node-{node}:1") for node in ids)
-        options = _options(named)
+        options = paper_options(named)
         for node in ids:
             identity = Identity(_CLUSTER, NodeId(node), Incarnation(b"%d" % node))
             loaded = first_state(Membership(members))
-            self._nodes[node] = SimulatedNode(identity, options, _NoChance(), loaded)
+            self._nodes[node] = SimulatedNode(identity, options, NoChance(), loaded)
             self._clocks[node] = 0
         self._show([], {})
 
@@ -291,12 +277,12 @@ class Script:
             self._end_stream(sender, send, delivered=False)
 
     def _spawn(self, words: list[str], named: dict[str, str]) -> None:
-        options = _options(named)
+        options = paper_options(named)
         node_id = NodeId(int(words[0]))
         if node_id in self._nodes:
             raise ValueError(f"there is a node {node_id} already")
         identity = Identity(_CLUSTER, node_id, Incarnation(b"%d" % node_id))
-        self._nodes[node_id] = SimulatedNode(identity, options, _NoChance(), LoadedState())
+        self._nodes[node_id] = SimulatedNode(identity, options, NoChance(), LoadedState())
         self._clocks[node_id] = 0
 
     def _wipe(self, words: list[str], _: dict[str, str]) -> None:
@@ -304,7 +290,7 @@ class Script:
         identity = before.identity._replace(
             incarnation=Incarnation(before.identity.incarnation + b"'")
         )
-        node = SimulatedNode(identity, before.options, _NoChance(), LoadedState())
+        node = SimulatedNode(identity, before.options, NoChance(), LoadedState())
         self._nodes[node.node_id] = node
         self._wire = [message for message in self._wire if message.to != node.node_id]
         self._say(f"node {node.node_id} begins again with an empty disk")

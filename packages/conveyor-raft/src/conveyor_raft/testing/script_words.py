@@ -13,6 +13,7 @@ from typing import Any
 from conveyor_raft.core import messages
 from conveyor_raft.core.frames import Frame
 from conveyor_raft.core.messages import Message
+from conveyor_raft.core.options import CoreOptions
 from conveyor_raft.core.types import (
     EntryKind,
     Incarnation,
@@ -24,6 +25,21 @@ from conveyor_raft.core.types import (
     Term,
 )
 from conveyor_raft.testing.simulated_node import SimulatedNode
+
+
+def paper_options(named: Mapping[str, str]) -> CoreOptions:
+    """Return options for the elections of the paper, unless the script says otherwise."""
+    numbers: dict[str, Any] = {"pre_vote": 0, "check_quorum": 0}
+    numbers |= {name: int(value) for name, value in named.items()}
+    return CoreOptions(**numbers)
+
+
+class NoChance:
+    """Every draw is the smallest: timers run out when the script says so."""
+
+    def randint(self, a: int, _b: int, /) -> int:
+        """Return the smallest."""
+        return a
 
 
 def forge_message(nodes: Mapping[int, SimulatedNode], words: Sequence[str]) -> Message:
