@@ -51,7 +51,10 @@ def test_a_unit_test_finds_a_planted_bug():
     assert find.by.startswith("test_progress.py::")
 
 
-def _ballot(name, new, old="    free = replica.voted_for in {None, message.sender}\n", tests=()):
+VOTE = "    replica.promise(message.sender, VoteReply(granted))\n"
+
+
+def _ballot(name, new, old=VOTE, tests=()):
     return PlantedBug(name, "core/ballot.py", tests, old, new)
 
 
@@ -65,18 +68,27 @@ def test_a_patch_that_does_not_match_is_refused():
 def test_a_patch_that_does_not_run_is_no_find():
     """A NameError would be found in the first seed, or by the first test, and prove nothing."""
     with pytest.raises(RuntimeError, match="does not run: NameError"):
-        hunt(_ballot("broken", "    free = nobody\n"), seeds=1, events=300, tests=TESTS)
-    broken = _ballot("broken", "    free = nobody\n", tests=("core/test_ballot.py",))
+        hunt(
+            _ballot("broken", "    nobody.promise(message.sender, VoteReply(granted))\n"),
+            seeds=1,
+            events=300,
+            tests=TESTS,
+        )
+    broken = _ballot(
+        "broken",
+        "    nobody.promise(message.sender, VoteReply(granted))\n",
+        tests=("core/test_ballot.py",),
+    )
     with pytest.raises(RuntimeError, match="does not run: NameError"):
         hunt(broken, seeds=1, events=300, tests=TESTS)
     with pytest.raises(SyntaxError):
-        hunt(_ballot("worse", "    free = (\n"), seeds=1, events=300, tests=TESTS)
+        hunt(_ballot("worse", "    replica.promise((\n"), seeds=1, events=300, tests=TESTS)
 
 
 @pytest.mark.slow
 def test_the_command_counts_who_lives(monkeypatch, capsys):
     """A patch that changes nothing that matters is not found, and the command fails."""
-    harmless = "    free = replica.voted_for in (None, message.sender)\n"
+    harmless = "    replica.promise(message.sender, VoteReply(bool(granted)))\n"
     bugs = [
         _ballot("harmless", harmless),
         _ballot("untested", harmless, tests=("core/test_quorum.py",)),
