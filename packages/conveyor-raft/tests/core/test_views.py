@@ -73,6 +73,13 @@ def test_a_failed_node_changes_nothing(leader):
     assert answer == Refused(RefusedReason.FAILED, None, 2)
 
 
+def test_nothing_changes_while_the_office_is_handed_over(leader):
+    """The target is named: it will be the one to ask."""
+    assert leader.core.transfer(NodeId(2), token=4) == 2
+    answer = leader.core.change_membership(MembershipChange(remove=(NodeId(3),)), token=5)
+    assert answer == Refused(RefusedReason.TRANSFERRING, NodeId(2), 2)
+
+
 def test_the_loss_of_office_in_a_joint_configuration_is_an_unknown_outcome(harness):
     """The joint configuration is in the log; the next leader may finish what it began."""
     node = harness(3)
