@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from conveyor_raft.core.types import LogIndex
+from conveyor_raft.core.types import LogIndex, RaftRole
 from conveyor_raft.errors import InvariantViolation
 from conveyor_raft.testing.running import run_seed, run_world
 from conveyor_raft.testing.simulated_node import SimulatedNode
-from conveyor_raft.testing.simulator import main, run_seeds
+from conveyor_raft.testing.simulator import Report, main, run_seeds
 from conveyor_raft.testing.violated import Violated
 from conveyor_raft.testing.world import World
 
@@ -118,3 +118,23 @@ def test_a_state_machine_that_is_not_deterministic_is_noticed(monkeypatch):
     with pytest.raises(Violated, match="at index") as caught:
         run_world(World(5), 3_000)
     assert caught.value.name == "state machine safety"
+
+
+def test_the_command_says_what_the_seeds_have_reached(capsys):
+    """Each fault in how many of the seeds, each message in each role, and what was never there."""
+    assert main(["--seeds", "4", "--events", "1500", "--jobs", "1"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"in % of seeds: crashes \d+, .*core_elections_won 100", out)
+    for role in RaftRole:
+        assert re.search(rf"a {role.value} was told: RequestVote [\d,]+, .*AppendAck [\d,]+", out)
+    never = re.search(r"never: (.*)", out)[1].split(", ")
+    assert "leader AppendAck" not in never
+    assert "follower AppendEntries" not in never
+
+
+def test_every_fault_is_active_in_a_tenth_of_the_seeds():
+    """One that hardly ever strikes proves nothing; in runs as short as these."""
+    report = Report(1_000)
+    for seed in range(60):
+        report.add(run_seed(seed, events=1_000))
+    assert report.rare() == []

@@ -84,6 +84,7 @@ class InSession(NamedTuple):
 
 
 SessionCommand = OpenSession | KeepSession | CloseSession | InSession
+_OWN = frozenset((OpenSession, KeepSession, CloseSession, InSession))
 
 
 @dataclass(slots=True)
@@ -127,6 +128,8 @@ class SessionLayer(Generic[C, R, S]):
         """Apply a command, or a session's command unless it was applied before."""
         self._now_ms = entry.timestamp_ms
         command = entry.command
+        if command.__class__ not in _OWN:
+            return self.inner.apply(entry)
         if isinstance(command, InSession):
             return self._apply_once(entry, command)
         if isinstance(command, OpenSession):
@@ -135,10 +138,9 @@ class SessionLayer(Generic[C, R, S]):
             session = self._session(command.session_id)
             session.expires_ms = self._now_ms + session.ttl_ms
             return None
-        if isinstance(command, CloseSession):
-            self._sessions.pop(command.session_id, None)
-            return None
-        return self.inner.apply(entry)
+        assert isinstance(command, CloseSession)
+        self._sessions.pop(command.session_id, None)
+        return None
 
     def _open(self, index: int, ttl_ms: int) -> int:
         if not TTL_MIN_MS <= ttl_ms <= TTL_MAX_MS:
@@ -263,6 +265,8 @@ class SessionLayer(Generic[C, R, S]):
 
     def encode_command(self, command: Any) -> bytes:
         """Return a command, of a session or not, as bytes."""
+        if command.__class__ not in _OWN:
+            return _PLAIN + self.inner.encode_command(command)
         if isinstance(command, InSession):
             head = _IN_SESSION.pack(
                 _IN_TAG, command.session_id, command.number, command.answered_through
@@ -272,9 +276,8 @@ class SessionLayer(Generic[C, R, S]):
             return _OPEN.pack(_OPEN_TAG, command.ttl_ms)
         if isinstance(command, KeepSession):
             return _ID.pack(_KEEP_TAG, command.session_id)
-        if isinstance(command, CloseSession):
-            return _ID.pack(_CLOSE_TAG, command.session_id)
-        return _PLAIN + self.inner.encode_command(command)
+        assert isinstance(command, CloseSession)
+        return _ID.pack(_CLOSE_TAG, command.session_id)
 
     def decode_command(self, data: bytes) -> Any:
         """Return the command of the bytes."""

@@ -93,33 +93,29 @@ class Account:
         self.executed: dict[int, int] = {}
         self.results: dict[int, Any] = {}
         self._snapshots: dict[int, bytes] = {}
-        self._decoded: dict[bytes, Any] = {}
+        self.decoded: dict[bytes, Any] = {}
 
     def decode(self, payload: bytes, layer: SessionLayer[Any, Any, Any]) -> Any:
         """Return the command of the bytes; one that is immutable is decoded once for all nodes."""
-        command = self._decoded.get(payload)
-        if command is None:
-            command = layer.decode_command(payload)
-            try:
-                hash(command)
-            except TypeError:
-                return command
-            self._decoded[payload] = command
+        command = layer.decode_command(payload)
+        try:
+            hash(command)
+        except TypeError:
+            return command
+        self.decoded[payload] = command
         return command
 
-    def on_execution(self, call: int, index: int) -> None:
+    def executed_twice(self, call: int, index: int) -> Violated:
         """Exactly once: a call takes effect at one index, on all nodes and after all restarts."""
-        first = self.executed.setdefault(call, index)
-        if first != index:
-            raise Violated("exactly once", f"call {call} took effect at {first} and at {index}")
+        first = self.executed[call]
+        return Violated("exactly once", f"call {call} took effect at {first} and at {index}")
 
-    def on_result(self, index: int, result: Any) -> None:
+    def differ(self, index: int, result: Any) -> Violated:
         """State machine safety: equal entries, equal results."""
-        first = self.results.setdefault(index, result)
-        if first is not result and first != result:
-            raise Violated(
-                "state machine safety", f"entry {index} had the results {first!r} and {result!r}"
-            )
+        first = self.results[index]
+        return Violated(
+            "state machine safety", f"entry {index} had the results {first!r} and {result!r}"
+        )
 
     def on_snapshot(self, index: int, data: bytes) -> None:
         """State machine safety: equal entries, equal snapshots."""
@@ -141,19 +137,21 @@ class HostedMachine:
     def apply(self, frames: Sequence[Frame]) -> None:
         """Apply all commands, and have results and state checked."""
         account, layer, digest = self._account, self._layer, self.digest
+        decoded, results, apply = account.decoded.get, account.results, layer.apply
         for frame in frames:
             if frame.kind is not EntryKind.COMMAND:
                 continue
-            index, term, timestamp_ms = frame.first_index, frame.term, frame.timestamp_ms
-            for offset, payload in enumerate(frame.payloads()):
+            term, timestamp_ms = frame.term, frame.timestamp_ms
+            for index, payload in enumerate(frame.payloads(), frame.first_index):
                 digest = zlib.crc32(payload, digest)
-                command = account.decode(payload, layer)
-                entry = Entry(index + offset, term, timestamp_ms, command)
+                command = decoded(payload) or account.decode(payload, layer)
                 try:
-                    result = layer.apply(entry)
+                    result = apply(Entry(index, term, timestamp_ms, command))
                 except CommandRejected as refusal:
                     result = refused(refusal)
-                account.on_result(index + offset, result)
+                first = results.setdefault(index, result)
+                if first is not result and first != result:
+                    raise account.differ(index, result)
         self.digest = digest
         self._index = frames[-1].last_index
         try:
@@ -190,6 +188,7 @@ class _Recorder:
 
     def __init__(self, account: Account) -> None:
         self._account = account
+        self._executed = account.executed
         self._inner: StateMachine[Any, Any, Any] = account.workload.machine()
         inner = self._inner
         codec = inner if isinstance(inner, ResultCodec) else PlainResults()
@@ -200,12 +199,13 @@ class _Recorder:
     def state(self) -> Any:
         return self._inner.state
 
-    def apply(self, entry: Entry[Stamped]) -> Any:
+    def apply(self, entry: Entry[Any]) -> Any:
         call, _, _, command = entry.command
-        self._account.on_execution(call, entry.index)
-        inner = Entry(entry.index, entry.term, entry.timestamp_ms, command)
+        if self._executed.setdefault(call, entry.index) != entry.index:
+            raise self._account.executed_twice(call, entry.index)
+        entry.command = command  # The entry is nobody else's.
         try:
-            return self._inner.apply(inner)
+            return self._inner.apply(entry)
         except (CommandRejected, Violated):
             raise
         except Exception as error:

@@ -140,9 +140,9 @@ class Report:
 
     def _print_coverage(self) -> None:
         """Say what the seeds have reached: each fault, and each message in each role."""
-        shares = {name: 100 * self._seeds_with[name] / max(1, self.seeds) for name in _FAULTS}
-        print("  in % of seeds: " + ", ".join(f"{name} {shares[name]:.0f}" for name in _FAULTS))
-        if rare := [name for name in _FAULTS if shares[name] < _RARE_PERCENT]:
+        shares = ", ".join(f"{name} {self._percent(name):.0f}" for name in _FAULTS)
+        print(f"  in % of seeds: {shares}")
+        if rare := self.rare():
             print(f"  in less than {_RARE_PERCENT} %: {', '.join(rare)}")
         for role in RaftRole:
             counts = ", ".join(
@@ -152,6 +152,13 @@ class Report:
             print(f"  a {role.value} was told: {counts}")
         if never := self.unheard():
             print(f"  never: {', '.join(never)}")
+
+    def _percent(self, name: str) -> float:
+        return 100 * self._seeds_with[name] / max(1, self.seeds)
+
+    def rare(self) -> list[str]:
+        """Return the faults, and what follows from them, that few seeds had."""
+        return [name for name in _FAULTS if self._percent(name) < _RARE_PERCENT]
 
     def unheard(self) -> list[str]:
         """Return which messages no node was told in which role."""
