@@ -10,6 +10,7 @@ import re
 import pytest
 
 from conveyor_raft import CommandRejected
+from conveyor_raft.machines.key_value import KeyValueResult, KeyValueStateMachine
 from conveyor_raft.machines.sessions import SessionLayer
 from conveyor_raft.testing import SimulationFailed, Workload, simulate
 from conveyor_raft.testing.running import run_seed
@@ -178,8 +179,6 @@ def _trusting(self, captured):
 
 def test_answers_before_agreement_are_not_linearizable(monkeypatch):
     """A machine that answers what was true one command earlier is caught by its clients."""
-    from conveyor_raft.machines.key_value import KeyValueResult, KeyValueStateMachine
-
     apply = KeyValueStateMachine.apply
 
     def stale(self, entry):
@@ -194,3 +193,24 @@ def test_answers_before_agreement_are_not_linearizable(monkeypatch):
     monkeypatch.setattr(KeyValueStateMachine, "apply", stale)
     rules = {run_seed(seed, events=2_000).rule for seed in range(12)}
     assert rules & {"linearizability", "state machine safety"}
+
+
+class Overlooking(KeyValueWorkload):
+    """Some reads are answered as if nothing had been written yet."""
+
+    def answer(self, state, question):
+        seen = super().answer(state, question)
+        return KeyValueResult(False, None) if len(state) % 3 == 0 else seen
+
+
+def test_reads_are_part_of_the_history():
+    """A node that answers from a state of long ago is caught by the clients, not by its index."""
+    rules = {run_seed(seed, events=1_500, workload=Overlooking()).rule for seed in range(12)}
+    assert rules == {"", "linearizability"}
+
+
+def test_questions_need_answers():
+    """A workload that asks and does not answer is a mistake that is said."""
+    with pytest.raises(NotImplementedError, match="answers them"):
+        Counting().answer({}, ("a", 0))
+    assert Counting().question(random.Random(1)) is None

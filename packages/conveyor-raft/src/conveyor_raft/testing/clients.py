@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conveyor_raft.core.types import Applied, Outcome, Proposed, RaftRole
+from conveyor_raft.core.types import Applied, Outcome, Proposed, RaftRole, ReadOutcome, ReadReady
 from conveyor_raft.machines.sessions import InSession, OpenSession
 from conveyor_raft.testing.histories import Operation
-from conveyor_raft.testing.hosted import Account, Stamped, session_layer
+from conveyor_raft.testing.hosted import Account, HostedMachine, Stamped, session_layer
 from conveyor_raft.testing.linearizability import Answer, check, check_by_search
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.violated import Violated
@@ -39,7 +39,7 @@ _SEARCH_STEPS_MAX = 20_000
 
 @dataclass(slots=True)
 class Call:
-    """One call; `returned` is None while there is no answer."""
+    """One call; `returned` is None while there is no answer, `read_at` the index a read saw."""
 
     number: int
     command: Any
@@ -48,6 +48,7 @@ class Call:
     returned: int | None = None
     attempts: int = 0
     caller: SessionClient | None = None
+    read_at: int | None = None
 
 
 class SessionClient:
@@ -85,6 +86,7 @@ class Clients:
         self._codec = session_layer(world.account)
         self._sessions = [SessionClient() for _ in range(world.knobs.session_clients)]
         self._calls: list[Call] = []
+        self._asked: dict[int, Call] = {}
         self._open: dict[int, tuple[int, int, Sequence[Call]]] = {}
         self._token = 0
         self._number = 0
@@ -197,6 +199,24 @@ class Clients:
             else:
                 call.result, call.returned = result, self._moment
 
+    def on_asked(self, token: int, rng: random.Random) -> None:
+        """A node was asked when a read may run."""
+        question = self._account.workload.question(rng)
+        if question is not None:
+            self._number += 1
+            self._moment += 1
+            self._asked[token] = Call(self._number, question, self._moment)
+
+    def on_read(self, node: SimulatedNode, token: int, outcome: ReadOutcome) -> None:
+        """A read may run now, or never."""
+        call = self._asked.pop(token, None)
+        if call is not None and isinstance(outcome, ReadReady):
+            assert isinstance(node.machine, HostedMachine)
+            self._moment += 1
+            call.result = self._account.workload.answer(node.machine.state, call.command)
+            call.returned, call.read_at = self._moment, node.state_index
+            self._calls.append(call)
+
     def on_crash(self, node: SimulatedNode) -> None:
         """Whoever waits for this node waits in vain."""
         for token in [one for one, (owner, *_) in self._open.items() if owner == node.node_id]:
@@ -213,7 +233,8 @@ class Clients:
                 call.invoked,
                 call.returned,
                 workload.key(call.command),
-                executed.get(call.number),
+                executed.get(call.number) if call.read_at is None else call.read_at,
+                reads=call.read_at is not None,
             )
             for call in self._calls
         ]

@@ -134,6 +134,11 @@ class HostedMachine:
         self._index = 0
         self.digest = 0
 
+    @property
+    def state(self) -> Any:
+        """The state of the workload's machine, for readers."""
+        return self._layer.state
+
     def apply(self, frames: Sequence[Frame]) -> None:
         """Apply all commands, and have results and state checked."""
         account, layer, digest = self._account, self._layer, self.digest

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from conveyor_raft.core.types import RaftRole
+from conveyor_raft.testing.clients import Clients
 from conveyor_raft.testing.world import World
 
 
 class Readers:
     """They go on until the world's knobs say that nobody reads any more."""
 
-    def __init__(self, world: World) -> None:
-        """Begin at once."""
+    def __init__(self, world: World, clients: Clients) -> None:
+        """Begin at once; the clients write down what they are told."""
         self._world = world
+        self._clients = clients
         self._token = 0
         self._pauses = world.chance("read")
         self._read()
@@ -37,6 +39,7 @@ class Readers:
         if node.core.read(token=self._token, lease=lease) is None:
             world.counts["lease_reads" if lease else "reads"] += 1
             world.promises.on_asked(node, self._token)
+            self._clients.on_asked(self._token, rng)
         world.events += 1
         world.after_input(node)
         world.invariants.after_event(node)

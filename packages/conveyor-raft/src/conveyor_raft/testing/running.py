@@ -39,8 +39,7 @@ def run_world(world: World, events: int) -> None:
         InvariantViolation: a core has found out by itself.
     """
     faults = Faults(world)
-    Clients(world)
-    Readers(world)
+    Readers(world, Clients(world))
     while world.events < events:
         world.step()
     faults.heal()

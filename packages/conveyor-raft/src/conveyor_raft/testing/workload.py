@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from importlib import import_module
 from typing import Any
 
 from conveyor_raft.machines.base import StateMachine
-from conveyor_raft.machines.key_value import KeyValueCommand, KeyValueStateMachine
+from conveyor_raft.machines.key_value import KeyValueCommand, KeyValueResult, KeyValueStateMachine
 from conveyor_raft.testing.histories import KeyValueModel, Model, StateMachineModel
 
 _KEYS = "abcde"
@@ -41,6 +41,14 @@ class Workload(ABC):
     @abstractmethod
     def command(self, rng: random.Random, number: int) -> Any:
         """Draw a command; `number` is different for each call of a run."""
+
+    def question(self, rng: random.Random) -> Any:
+        """Draw a command that changes nothing, for linearizable reads; None: there are no reads."""
+        return None
+
+    def answer(self, state: Any, question: Any) -> Any:
+        """Return what the question would have as its result if it were applied to the state."""
+        raise NotImplementedError("a workload with questions answers them")
 
     def key(self, command: Any) -> Hashable:
         """Return what part of the state the command is about; the parts are checked apart.
@@ -60,7 +68,8 @@ class Workload(ABC):
 class KeyValueWorkload(Workload):
     """Puts, deletes, compare-and-sets and reads of five keys: what the simulator runs by itself.
 
-    A read goes through the log: a compare-and-set of nothing to nothing, which tells what is there.
+    A read is a compare-and-set of nothing to nothing, which tells what is there. Some go through
+    the log, the others are asked of a node that has confirmed what it must know.
     """
 
     def machine(self) -> StateMachine[Any, Any, Any]:
@@ -80,6 +89,14 @@ class KeyValueWorkload(Workload):
             return KeyValueCommand.delete(key)
         expected = b"%d" % (number - rng.randint(1, 2 * len(_KEYS))) if luck < 0.95 else None
         return KeyValueCommand.compare_and_set(key, expected, value)
+
+    def question(self, rng: random.Random) -> KeyValueCommand:
+        """Draw a key to ask for."""
+        return KeyValueCommand.compare_and_set(rng.choice(_KEYS), None, None)
+
+    def answer(self, state: Mapping[str, bytes], question: KeyValueCommand) -> KeyValueResult:
+        """Return what is there."""
+        return KeyValueResult(changed=False, previous=state.get(question.key))
 
     def key(self, command: KeyValueCommand) -> Hashable:
         """Return the key."""

@@ -33,6 +33,7 @@ from conveyor_raft.core.types import (
     NodeId,
     Outcome,
     RaftRole,
+    ReadOutcome,
 )
 from conveyor_raft.testing.disk import SimulatedDisk, StoredSnapshot
 from conveyor_raft.testing.hosted import Account, HostedMachine
@@ -59,10 +60,13 @@ Event = tuple[int, int, NodeHandler, SimulatedNode, int, Any]
 
 
 class Proposers(Protocol):
-    """Who proposes, and wants to hear what came of it."""
+    """Who proposes and reads, and wants to hear what came of it."""
 
     def on_finished(self, token: int, outcome: Outcome) -> None:
         """A proposal has ended."""
+
+    def on_read(self, node: SimulatedNode, token: int, outcome: ReadOutcome) -> None:
+        """A read may run on the node now, or never."""
 
     def on_crash(self, node: SimulatedNode) -> None:
         """The proposals of a node ended with it."""
@@ -257,6 +261,8 @@ class World:
         for token, read in out.reads:
             self.counts[type(read).__name__.lower()] += 1
             promises.on_read(node, token, read)
+            if self.clients is not None:
+                self.clients.on_read(node, token, read)
         for token, transfer in out.transfers:
             self.counts[type(transfer).__name__.lower()] += 1
             promises.on_transfer(token)
