@@ -168,8 +168,7 @@ def test_sessions_that_are_missing_from_the_snapshot_are_found(monkeypatch):
 
     monkeypatch.setattr(SessionLayer, "restore", forget)
     monkeypatch.setattr("conveyor_raft.testing.hosted.HostedMachine.restore", _trusting)
-    failures = {run_seed(seed, events=4_000).rule for seed in range(40)}
-    assert "exactly once" in failures
+    assert any(run_seed(seed, events=4_000).rule == "exactly once" for seed in range(40))
 
 
 def _trusting(self, captured):
@@ -191,8 +190,8 @@ def test_answers_before_agreement_are_not_linearizable(monkeypatch):
         )
 
     monkeypatch.setattr(KeyValueStateMachine, "apply", stale)
-    rules = {run_seed(seed, events=2_000).rule for seed in range(12)}
-    assert rules & {"linearizability", "state machine safety"}
+    found = {"linearizability", "state machine safety"}
+    assert any(run_seed(seed, events=2_000).rule in found for seed in range(12))
 
 
 class Overlooking(KeyValueWorkload):
