@@ -346,7 +346,7 @@ class RaftCore(CoreViews):
             if isinstance(self._role, Leader):
                 self._lead(self._role, out)
             if replica.is_suspect and isinstance(self._role, Follower):
-                self._rehabilitate(self._role)
+                self._rehabilitate(self._role, out)
             self._serve_reads()
             if write:
                 out.write = replica.ledger.take_write(replica.log.last_index)
@@ -356,8 +356,6 @@ class RaftCore(CoreViews):
             out.apply = self._next_apply()
             out.compact_through, self._compact = self._compact, None
         out.finished, self._proposals.finished = self._proposals.finished, []
-        if self._recovery_write is not None and replica.ledger.is_durable(self._recovery_write):
-            out.recovered, self._recovery_write = True, None
         out.reads, self._reads.finished = self._reads.finished, []
         out.transfers, self._transferred = self._transferred, []
         soft = SoftState(self._role.role, self._role.leader_id, replica.term)
@@ -477,18 +475,19 @@ class RaftCore(CoreViews):
             self._suspicion.on_reply(reply)
             self._reads.let_pass(reply.index, self._reads.forwarded.on_reply(reply))
 
-    def _rehabilitate(self, role: Follower) -> None:
-        """Trust this node again when it has caught up with a live leader."""
+    def _rehabilitate(self, role: Follower, out: Output) -> None:
+        """Trust this node again when it has caught up with a live leader, and that is durable."""
         replica, leader_id = self._replica, role.leader_id
-        if leader_id is None:
-            return
-        self._suspicion.ask(replica, self._reads.forwarded, leader_id)
-        if self._suspicion.is_over(replica):
+        if self._recovery_write is None and leader_id is not None:
+            self._suspicion.ask(replica, self._reads.forwarded, leader_id)
+            if self._suspicion.is_over(replica):
+                if replica.voted_for is None:
+                    replica.adopt(replica.term, leader_id)
+                self._recovery_write = replica.ledger.barrier()
+        if self._recovery_write is not None and replica.ledger.is_durable(self._recovery_write):
             replica.is_suspect = False
-            if replica.voted_for is None:
-                replica.adopt(replica.term, leader_id)
-            self._recovery_write = replica.ledger.barrier()
             replica.counters["recoveries"] += 1
+            out.recovered = True
 
     def _serve_reads(self) -> None:
         """Have reads confirmed, and let those pass that are."""
