@@ -11,7 +11,8 @@ shipped code has no switches for this; a patch is text in `planted/*.txt`:
 
 Lines that begin with `-` are replaced by those that begin with `+`; lines that begin with a blank
 stay and only say where. The old lines must stand exactly once in the module, and the new ones must
-be Python that runs: a patch that fails by itself (a name that does not exist) is no find.
+be Python that runs: a patch that fails by itself (a name that does not exist) is no find, and
+neither is a seed that fails without the patch.
 """
 
 from __future__ import annotations
@@ -151,6 +152,9 @@ def _simulate(bug: PlantedBug, folder: Path, *, seeds: int, events: int) -> Find
         return None
     if found[3].startswith((*_OWN_FAILURE, "AttributeError")):
         raise RuntimeError(f"{bug.name}: the patched code does not run: {found[3]}")
+    replay = ("--seed", found[1], "--events", str(events))
+    if _run(_PACKAGE.parent, "conveyor_raft.testing.simulator", *replay).returncode:
+        raise RuntimeError(f"{bug.name}: seed {found[1]} fails without the bug, too: {found[3]}")
     return Find(int(found[1]) + 1, int(found[2]), found[3], 0.0)
 
 
