@@ -56,6 +56,11 @@ class RaftConfig(BaseModel):
     """Entries kept in the log behind a snapshot, for followers that are only a little late."""
     snapshot_interval_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     snapshot_trailing_bytes: int = Field(default=16 * 1024 * 1024, ge=0)
+    snapshot_spared_entries: int = Field(default=10_000, ge=1)
+    """Entries that a leader keeps for followers that are slow and alive."""
+    snapshot_spared_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    snapshot_hold_ms: int = Field(default=60_000, ge=1)
+    """How long the log behind a snapshot is kept while the snapshot is sent."""
     snapshot_chunk_bytes: int = Field(default=256 * 1024, ge=1024, le=4 * 1024 * 1024)
 
     max_payload_bytes: int = Field(default=1024 * 1024, ge=1, le=8 * 1024 * 1024)

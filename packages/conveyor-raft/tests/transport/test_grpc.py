@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import grpc
 import pytest
 
-from conveyor_raft.core.types import NodeId
-from conveyor_raft.transport.codec import encode_greeting
+from conveyor_raft.core.membership import Membership
+from conveyor_raft.core.messages import InstallSnapshot, SnapshotMeta
+from conveyor_raft.core.types import LogIndex, NodeId, Term
+from conveyor_raft.transport.codec import encode_greeting, encode_message
 from conveyor_raft.transport.grpc import GrpcTransport
 from conveyor_raft.wire import raft_pb2 as pb
 from conveyor_raft.wire import raft_pb2_grpc
@@ -153,18 +156,36 @@ async def test_garbage_ends_the_stream_and_not_the_node(listener: Callable[..., 
     assert len(b.messages) == 1
 
 
+def announced(a: Listener, data: bytes, size: int | None = None) -> pb.SnapshotHeader:
+    """The header of a snapshot of node 2."""
+    meta = SnapshotMeta(LogIndex(7), Term(3), 0, Membership((a.member(),)))
+    return pb.SnapshotHeader(
+        greeting=encode_greeting(a.own, NodeId(2)),
+        message=encode_message(a.message(2, InstallSnapshot(1, meta))),
+        size=len(data) if size is None else size,
+        digest=hashlib.sha256(data).digest(),
+    )
+
+
+async def chunks(*items: pb.SnapshotChunk) -> AsyncIterator[pb.SnapshotChunk]:
+    for item in items:
+        yield item
+
+
 async def test_a_damaged_snapshot_is_not_handed_over(listener: Callable[..., Listener]) -> None:
-    """Too short, too long, another digest, or announced too large."""
+    """Too short, too long, another digest, announced too large, or no snapshot at all."""
     a, b = listener(1), listener(2)
-    header = pb.SnapshotHeader(greeting=encode_greeting(a.own, NodeId(2)), size=4)
-    huge = pb.SnapshotHeader(greeting=header.greeting, size=2**40)
-
-    async def chunks(*items: pb.SnapshotChunk) -> AsyncIterator[pb.SnapshotChunk]:
-        for item in items:
-            yield item
-
+    a.address = "a:1"
+    header, huge = announced(a, b"abcd"), announced(a, b"", 2**40)
+    other = pb.SnapshotHeader(greeting=header.greeting, size=4)
     async with served(b) as (_, stub):
-        for head, data in ((header, b"abc"), (header, b"abcd"), (header, b"abcde"), (huge, b"")):
+        for head, data in (
+            (header, b"abc"),
+            (header, b"abcde"),
+            (header, b"abcx"),
+            (huge, b""),
+            (other, b"abcd"),
+        ):
             stream = chunks(pb.SnapshotChunk(header=head), pb.SnapshotChunk(data=data))
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.SendSnapshot(stream, timeout=5)
@@ -172,7 +193,33 @@ async def test_a_damaged_snapshot_is_not_handed_over(listener: Callable[..., Lis
                 grpc.StatusCode.DATA_LOSS,
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
             }
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.AskSnapshotOffset(other, timeout=5)
     assert b.snapshots == []
+
+
+async def test_a_broken_snapshot_goes_on_where_it_broke(listener: Callable[..., Listener]) -> None:
+    """The second stream brings the rest only; a piece behind a hole is no help."""
+    a, b = listener(1), listener(2)
+    a.address = "a:1"
+    header = announced(a, b"abcdefgh")
+    async with served(b) as (transport, stub):
+        assert (await stub.AskSnapshotOffset(header, timeout=5)).offset == 0
+        broken = chunks(pb.SnapshotChunk(header=header), pb.SnapshotChunk(data=b"abc"))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.SendSnapshot(broken, timeout=5)
+        assert (await stub.AskSnapshotOffset(header, timeout=5)).offset == 3
+        for offset, data in ((5, b"fgh"), (3, b"defgh")):
+            header.offset = offset
+            rest = chunks(pb.SnapshotChunk(header=header), pb.SnapshotChunk(data=data))
+            try:
+                await stub.SendSnapshot(rest, timeout=5)
+            except grpc.aio.AioRpcError as error:
+                assert offset == 5, error
+        assert transport.statistics()["snapshots_resumed"] == 1
+    ((message, data),) = b.snapshots
+    assert data == b"abcdefgh"
+    assert isinstance(message.body, InstallSnapshot)
 
 
 async def test_a_peer_that_breaks_inside_is_reported(listener: Callable[..., Listener]) -> None:

@@ -50,6 +50,11 @@ class Contact:
         """A peer has answered something in this term."""
         self._heard_ms[peer] = now_ms
 
+    def is_alive(self, replica: Replica, peer: NodeId) -> bool:
+        """Whether a peer has answered within the longest patience of a follower."""
+        since_ms = replica.now_ms - replica.options.election_timeout_max_ms
+        return self._heard_ms.get(peer, since_ms - 1) >= since_ms
+
     def in_reach(self, replica: Replica) -> bool:
         """Whether a quorum has been heard since the longest patience of a follower began."""
         own = replica.identity.node_id

@@ -254,6 +254,20 @@ class Leader:
         elif isinstance(progress.state, Probe) and up:
             progress.state.waiting = False
 
+    def needed_after(self, replica: Replica) -> LogIndex | None:
+        """Return behind which entry followers that are alive still need the log; None: nobody."""
+        needed = None
+        for peer, progress in self.progress.items():
+            if not self.contact.is_alive(replica, peer):
+                continue
+            state, behind = progress.state, progress.match
+            if isinstance(state, Snapshot):
+                if replica.now_ms - state.since_ms >= replica.options.snapshot_hold_ms:
+                    continue
+                behind = state.index
+            needed = behind if needed is None else min(needed, behind)
+        return needed
+
     def count_copies(self, replica: Replica) -> None:
         """Commit what a majority has stored, if it reaches into this leader's own term."""
         durable = {
@@ -313,7 +327,7 @@ class Leader:
             raise InvariantViolation(
                 f"the log begins at {replica.log.first_index} without snapshot"
             )
-        progress.state = Snapshot(meta.index)
+        progress.state = Snapshot(meta.index, replica.now_ms)
         message = replica.envelope(peer, InstallSnapshot(progress.session, meta))
         self.snapshots.append(SnapshotSend(peer, meta, progress.session, message))
         replica.counters["snapshots_sent"] += 1

@@ -24,8 +24,11 @@ class CoreOptions:
     that neither a slow quorum nor a slow state machine fills the memory. A snapshot is due after
     `snapshot_interval_entries` or `snapshot_interval_bytes`, whichever comes first; behind it the
     log keeps `snapshot_trailing_entries` for followers that are only a little late, but no more
-    than `snapshot_trailing_bytes`. A learner that is to be promoted has `catch_up_rounds_max`
-    rounds to catch up, and must not stand still for `catch_up_silence_ms`.
+    than `snapshot_trailing_bytes`. A leader keeps more for followers that are slow and alive, or
+    that a snapshot is under way to, for `snapshot_hold_ms` at most, as long as that is within
+    `snapshot_spared_entries` and `snapshot_spared_bytes`; who is further behind needs a snapshot.
+    A learner that is to be promoted has `catch_up_rounds_max` rounds to catch up, and must not
+    stand still for `catch_up_silence_ms`.
 
     `pre_vote`: a node asks whether it would be elected before it enters a new term, so one that was
     cut off comes back without deposing anybody. `check_quorum`: a leader that has not heard from a
@@ -62,6 +65,9 @@ class CoreOptions:
     snapshot_interval_bytes: int = 64 * 1024 * 1024
     snapshot_trailing_entries: int = 1_000
     snapshot_trailing_bytes: int = 16 * 1024 * 1024
+    snapshot_spared_entries: int = 10_000
+    snapshot_spared_bytes: int = 64 * 1024 * 1024
+    snapshot_hold_ms: int = 60_000
     catch_up_rounds_max: int = 10
     catch_up_silence_ms: int = 10_000
 

@@ -61,13 +61,14 @@ class Replicate:
 
 
 class Snapshot:
-    """Waiting for a follower to receive the log up to `index` as a snapshot."""
+    """Waiting for a follower to receive the log up to `index` as a snapshot, since a time."""
 
-    __slots__ = ("index",)
+    __slots__ = ("index", "since_ms")
 
-    def __init__(self, index: LogIndex) -> None:
+    def __init__(self, index: LogIndex, since_ms: int = 0) -> None:
         """Begin to wait."""
         self.index = index
+        self.since_ms = since_ms
 
 
 class Progress:

@@ -308,7 +308,9 @@ class RaftCore(CoreViews):
             return
         if meta.index > replica.applied_index or not replica.log.contains(meta.last_id):
             raise InvariantViolation(f"the snapshot at {meta.last_id} is not of this node's state")
-        self._compact = replica.adopt_snapshot(meta)
+        role = self._role
+        needed_after = role.needed_after(replica) if isinstance(role, Leader) else None
+        self._compact = replica.adopt_snapshot(meta, needed_after)
 
     def on_snapshot_installed(self, meta: SnapshotMeta) -> None:
         """The state machine has been restored from the snapshot named by `Output.install`."""

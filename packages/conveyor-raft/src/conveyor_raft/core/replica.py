@@ -235,17 +235,32 @@ class Replica:
             >= options.snapshot_interval_bytes
         )
 
-    def adopt_snapshot(self, meta: SnapshotMeta) -> LogIndex | None:
-        """Forget the log behind a new snapshot, but for the trail; return how far, if at all."""
+    def adopt_snapshot(self, meta: SnapshotMeta, needed_after: LogIndex | None) -> LogIndex | None:
+        """Forget the log behind a new snapshot, but for the trail; return how far, if at all.
+
+        The trail is longer if somebody needs the log from further back, and can still be served.
+        """
         self.snapshot = meta
-        end = meta.index
+        end, options = meta.index, self.options
         before = self.log.base.index
-        self.log.compact(LogIndex(end - self.options.snapshot_trailing_entries))
-        trail = self.log.bytes_after(self.log.base.index) - self.log.bytes_after(end)
-        if trail > self.options.snapshot_trailing_bytes:
-            self.log.compact(end)
+        trail_from = LogIndex(end - options.snapshot_trailing_entries)
+        if needed_after is not None and self._can_spare(needed_after, end):
+            self.log.compact(min(trail_from, needed_after))
+        else:
+            self.log.compact(trail_from)
+            trail = self.log.bytes_after(self.log.base.index) - self.log.bytes_after(end)
+            if trail > options.snapshot_trailing_bytes:
+                self.log.compact(end)
         self.configurations.compact(end)
         return self.log.base.index if self.log.base.index > before else None
+
+    def _can_spare(self, after: LogIndex, end: LogIndex) -> bool:
+        log, options = self.log, self.options
+        return (
+            log.base.index <= after < end
+            and end - after <= options.snapshot_spared_entries
+            and log.bytes_after(after) - log.bytes_after(end) <= options.snapshot_spared_bytes
+        )
 
     def commit_to(self, index: LogIndex) -> None:
         """Everything up to the index is committed."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from conveyor_raft.core.frames import Frame
+from conveyor_raft.core.incoming import Incoming
 from conveyor_raft.core.loading import LoadedState
 from conveyor_raft.core.messages import InstallSnapshot, Message, SnapshotMeta
 from conveyor_raft.core.options import CoreOptions
@@ -32,6 +33,7 @@ class SimulatedNode:
         "down",
         "held",
         "identity",
+        "incoming",
         "installing",
         "life",
         "machine",
@@ -83,6 +85,7 @@ class SimulatedNode:
         self.applying: deque[list[Frame]] = deque()
         self.installing: SnapshotMeta | None = None
         self.staged: dict[SnapshotMeta, Any] = {}
+        self.incoming = Incoming()
         self.core = RaftCore(self.identity, self.options, self.random, self.disk.load(), now_ms)
 
     def crash(self, kept_writes: int) -> None:

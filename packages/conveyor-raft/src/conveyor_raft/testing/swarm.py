@@ -37,6 +37,8 @@ class Knobs:
     reorder: bool = False
     partition_every_ms: int = 0
     partition_ms: int = 0
+    stream_break: float = 0.0
+    chunk_damage: float = 0.0
     change_every_ms: int = 0
     wipe_every_ms: int = 0
     crash_every_ms: int = 0
@@ -67,6 +69,8 @@ class Knobs:
             drop=0.0,
             duplicate=0.0,
             ghost=0.0,
+            stream_break=0.0,
+            chunk_damage=0.0,
             delay_ms=2,
             partition_every_ms=0,
             change_every_ms=0,
@@ -106,6 +110,8 @@ def draw_knobs(rng: random.Random) -> Knobs:
         drop=swarm((0.01, 0.05, 0.15, 0.3), 0.0),
         duplicate=swarm((0.01, 0.05), 0.0),
         ghost=swarm((0.005, 0.02), 0.0),
+        stream_break=swarm((0.1, 0.4), 0.0),
+        chunk_damage=swarm((0.02, 0.1), 0.0),
         delay_ms=rng.choice((2, 5, 15, 100)),
         reorder=swarm((True,), False),
         partition_every_ms=swarm((500, 2_000), 0),
@@ -155,6 +161,8 @@ def _draw_options(rng: random.Random, interval: int, *, lease_drift_ppm: int | N
         snapshot_interval_bytes=rng.choice((20_000, 64 * 1024 * 1024)),
         snapshot_trailing_entries=rng.choice((0, 10, 100)),
         snapshot_trailing_bytes=rng.choice((1_000, 16 * 1024 * 1024)),
+        snapshot_spared_entries=rng.choice((1, 50, 10_000)),
+        snapshot_hold_ms=rng.choice((50, 5_000)),
         catch_up_rounds_max=rng.choice((2, 10)),
         catch_up_silence_ms=rng.choice((300, 2_000)),
     )

@@ -41,6 +41,7 @@ from conveyor_raft.testing.invariants import Invariants
 from conveyor_raft.testing.network import SimulatedNetwork
 from conveyor_raft.testing.promises import Promises
 from conveyor_raft.testing.simulated_node import SimulatedNode
+from conveyor_raft.testing.streams import SnapshotStream
 from conveyor_raft.testing.swarm import draw_knobs
 from conveyor_raft.testing.violated import Violated
 from conveyor_raft.testing.without import Without
@@ -297,23 +298,11 @@ class World:
 
     def _send_snapshot(self, node: SimulatedNode, send: SnapshotSend) -> None:
         stored = node.disk.snapshot
-        delay = 5 + int(self.rng.random() * 10 * self.knobs.delay_ms)
-        lost = stored is None or stored.meta != send.meta or self.rng.random() < self.knobs.drop
-        sender_life = node.life
-
-        def arrive() -> None:
-            peer = self.nodes[send.peer]
-            if peer.node_id in self.paused:
-                self.at(10, arrive)
-                return
-            cut = self.network.is_cut(node.node_id, peer.node_id)
-            delivered = not (lost or peer.down or cut)
-            if delivered and stored is not None:
-                self._receive_snapshot(peer, send, stored)
-            if node.life == sender_life:
-                self.at_node(1, self._snapshot_sent, node, (send, delivered))
-
-        self.at(delay, arrive)
+        if stored is None or stored.meta != send.meta:
+            self.at_node(1, self.snapshot_sent, node, (send, False))
+        else:
+            stream = SnapshotStream(self, node, send, stored)
+            self.at(5 + int(self.rng.random() * 3 * self.knobs.delay_ms), stream.begin)
 
     # ------------------------------------------------------------------ inputs
 
@@ -370,18 +359,18 @@ class World:
         node.store_snapshot(captured)
         return self.after_input(node)
 
-    def _snapshot_sent(self, node: SimulatedNode, data: tuple[SnapshotSend, bool]) -> bool:
+    def snapshot_sent(self, node: SimulatedNode, data: tuple[SnapshotSend, bool]) -> bool:
+        """Tell the sender how a stream has ended."""
         send, delivered = data
         node.core.tick(self.local(node))
         node.core.on_snapshot_sent(send.peer, send.session, delivered=delivered)
         return self.after_input(node)
 
-    def _receive_snapshot(
-        self, peer: SimulatedNode, send: SnapshotSend, stored: StoredSnapshot
-    ) -> None:
+    def receive_snapshot(self, peer: SimulatedNode, send: SnapshotSend, state: Any) -> None:
+        """Hand over a snapshot that arrived whole."""
         peer.core.tick(self.local(peer))
         self.heard[peer.core.role._value_, type(send.message.body)] += 1
-        if peer.receive_snapshot(send.message, stored.state):
+        if peer.receive_snapshot(send.message, state):
             self.counts["snapshots_accepted"] += 1
         self.events += 1
         self.after_input(peer)

@@ -158,16 +158,23 @@ class GrpcTransport:
             peer.outbox.put(message, traces)
 
     async def send_snapshot(self, message: Message, data: bytes) -> None:
-        """Stream the snapshot to its addressee."""
+        """Stream the snapshot to its addressee, from where an earlier stream broke."""
         peer = self._peers.get(message.to)
         if peer is None or self._identity is None:
             raise ConnectionError(f"node {message.to} is no peer of this node")
         address = peer.member.raft_address
-        chunks = self._chunks(self._identity, message, data)
+        header = pb.SnapshotHeader(
+            greeting=encode_greeting(self._identity, message.to, message.to_incarnation),
+            message=encode_message(message),
+            size=len(data),
+            digest=hashlib.sha256(data).digest(),
+        )
         async with grpc.aio.insecure_channel(address, options=_CLIENT_OPTIONS) as channel:
             stub = raft_pb2_grpc.RaftStub(channel)
             try:
-                await stub.SendSnapshot(chunks, timeout=_SNAPSHOT_SECONDS)
+                receipt = await stub.AskSnapshotOffset(header, timeout=_HELLO_SECONDS)
+                header.offset = min(receipt.offset, len(data))
+                await stub.SendSnapshot(self._chunks(header, data), timeout=_SNAPSHOT_SECONDS)
             except grpc.aio.AioRpcError as error:
                 raise ConnectionError(_reason(error)) from error
         self._counters["snapshots_sent"] += 1
@@ -202,15 +209,11 @@ class GrpcTransport:
             peer.nudge()
 
     async def _chunks(
-        self, identity: Identity, message: Message, data: bytes
+        self, header: pb.SnapshotHeader, data: bytes
     ) -> AsyncIterator[pb.SnapshotChunk]:
-        greeting = encode_greeting(identity, message.to, message.to_incarnation)
-        wire = encode_message(message)
-        header = pb.SnapshotHeader(greeting=greeting, message=wire, size=len(data))
         yield pb.SnapshotChunk(header=header)
-        for start in range(0, len(data), self._chunk_bytes):
+        for start in range(header.offset, len(data), self._chunk_bytes):
             yield pb.SnapshotChunk(data=data[start : start + self._chunk_bytes])
-        yield pb.SnapshotChunk(digest=hashlib.sha256(data).digest())
 
 
 class _Peer:

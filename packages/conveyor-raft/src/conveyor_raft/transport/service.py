@@ -2,19 +2,20 @@
 
 Rules kept: a stream says in its first message who speaks, to whom, and in which cluster, and is
 refused with a status that says what is wrong before anything else of it is read. A snapshot is kept
-in memory while it arrives, so its announced size is bounded and one is received at a time.
+in memory while it arrives, so its announced size is bounded and one is received at a time; what
+has arrived of it outlives its stream, and the next one goes on from there.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import grpc
 
-from conveyor_raft.core.messages import InstallSnapshot
+from conveyor_raft.core.incoming import Incoming, SnapshotName
+from conveyor_raft.core.messages import InstallSnapshot, Message
 from conveyor_raft.core.types import NodeId
 from conveyor_raft.errors import Corrupt, RaftError
 from conveyor_raft.transport.base import Receiver
@@ -32,6 +33,7 @@ _SNAPSHOT_BYTES_MAX = 1024 * 1024 * 1024
 
 _Exchange = grpc.aio.ServicerContext[pb.Packet, pb.Welcome]
 _Snapshot = grpc.aio.ServicerContext[pb.SnapshotChunk, pb.SnapshotReceipt]
+_Offset = grpc.aio.ServicerContext[pb.SnapshotHeader, pb.SnapshotReceipt]
 _Hello = grpc.aio.ServicerContext[pb.HelloRequest, pb.HelloReply]
 
 
@@ -44,6 +46,7 @@ class RaftTransportService(raft_pb2_grpc.RaftServicer):
         self._receiver = receiver
         self._greeted = greeted
         self._receiving = asyncio.Lock()
+        self._incoming = Incoming()
         self.counters: Counter[str] = Counter()
         self._stopping = asyncio.Event()
 
@@ -110,25 +113,38 @@ class RaftTransportService(raft_pb2_grpc.RaftServicer):
         if self._receiving.locked():
             await context.abort(grpc.StatusCode.UNAVAILABLE, "another snapshot is arriving")
         async with self._receiving:
-            data = bytearray()
-            digest = b""
-            async for chunk in chunks:
-                data += chunk.data
-                digest = chunk.digest
-                if len(data) > header.size:
-                    break
-            if len(data) != header.size or hashlib.sha256(data).digest() != digest:
-                self.counters["refused_corrupt"] += 1
-                await context.abort(grpc.StatusCode.DATA_LOSS, "the snapshot arrived damaged")
             try:
-                message = decode_message(header.message, header.greeting)
-                if not isinstance(message.body, InstallSnapshot):
-                    raise Corrupt("the header announces no snapshot")
-                await self._receiver.receive_snapshot(message, bytes(data))
+                message, name = _named(header)
+                offset = header.offset
+                async for chunk in chunks:
+                    self._incoming.add(name, offset, chunk.data)
+                    offset += len(chunk.data)
+                    if offset > header.size:
+                        break
+                if offset != header.size:
+                    raise Corrupt(f"the stream ended at byte {offset} of {header.size}")
+                await self._receiver.receive_snapshot(message, self._incoming.take(name))
+            except Corrupt as error:
+                self.counters["refused_corrupt"] += 1
+                await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
             except RaftError as error:
                 await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
         self.counters["snapshots_received"] += 1
         return pb.SnapshotReceipt()
+
+    async def AskSnapshotOffset(  # noqa: N802
+        self, request: pb.SnapshotHeader, context: _Offset
+    ) -> pb.SnapshotReceipt:
+        """Say how much of a snapshot is here, from a stream that broke."""
+        if problem := self._problem(request.greeting):
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, problem)
+        try:
+            _, name = _named(request)
+        except Corrupt as error:
+            await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
+        offset = self._incoming.offset(name)
+        self.counters["snapshots_resumed"] += offset > 0
+        return pb.SnapshotReceipt(offset=offset)
 
     def _problem(self, greeting: pb.Greeting) -> str:
         """Return why this stream is refused, or nothing."""
@@ -154,3 +170,11 @@ class RaftTransportService(raft_pb2_grpc.RaftServicer):
             self.counters["refused_sender"] += 1
             return f"node {greeting.sender} is this node itself; another has the same id"
         return ""
+
+
+def _named(header: pb.SnapshotHeader) -> tuple[Message, SnapshotName]:
+    """Return what a header announces; raise `Corrupt` if that is no snapshot."""
+    message = decode_message(header.message, header.greeting)
+    if not isinstance(message.body, InstallSnapshot):
+        raise Corrupt("the header announces no snapshot")
+    return message, SnapshotName(message.body.meta.last_id, header.size, header.digest)

@@ -644,24 +644,20 @@ class SnapshotChunk(_message.Message):
 
     HEADER_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
-    DIGEST_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    digest: _builtins.bytes
-    """SHA-256 of all data."""
     @_builtins.property
     def header(self) -> Global___SnapshotHeader:
-        """The first chunk carries the header, the last one the digest; the data lie in between."""
+        """The first chunk carries the header, the others the data from its offset on."""
 
     def __init__(
         self,
         *,
         header: Global___SnapshotHeader | None = ...,
         data: _builtins.bytes = ...,
-        digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "digest", b"digest", "header", b"header"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "header", b"header"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -674,7 +670,13 @@ class SnapshotHeader(_message.Message):
     GREETING_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
     size: _builtins.int
+    digest: _builtins.bytes
+    """SHA-256 of all data."""
+    offset: _builtins.int
+    """Where the data of this stream begin."""
     @_builtins.property
     def greeting(self) -> Global___Greeting: ...
     @_builtins.property
@@ -685,10 +687,12 @@ class SnapshotHeader(_message.Message):
         greeting: Global___Greeting | None = ...,
         message: Global___Message | None = ...,
         size: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+        offset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["greeting", b"greeting", "message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["greeting", b"greeting", "message", b"message", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "greeting", b"greeting", "message", b"message", "offset", b"offset", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -698,12 +702,17 @@ Global___SnapshotHeader: _TypeAlias = SnapshotHeader  # noqa: Y015
 class SnapshotReceipt(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    OFFSET_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """How many bytes of the snapshot the member held when it was asked."""
     def __init__(
         self,
+        *,
+        offset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -50,6 +50,11 @@ class RaftStub(object):
                 request_serializer=conveyor__raft_dot_wire_dot_raft__pb2.SnapshotChunk.SerializeToString,
                 response_deserializer=conveyor__raft_dot_wire_dot_raft__pb2.SnapshotReceipt.FromString,
                 _registered_method=True)
+        self.AskSnapshotOffset = channel.unary_unary(
+                '/conveyor.raft.v1.Raft/AskSnapshotOffset',
+                request_serializer=conveyor__raft_dot_wire_dot_raft__pb2.SnapshotHeader.SerializeToString,
+                response_deserializer=conveyor__raft_dot_wire_dot_raft__pb2.SnapshotReceipt.FromString,
+                _registered_method=True)
 
 
 class RaftServicer(object):
@@ -78,6 +83,13 @@ class RaftServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AskSnapshotOffset(self, request, context):
+        """How much of a snapshot the member holds already: where to begin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RaftServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +106,11 @@ def add_RaftServicer_to_server(servicer, server):
             'SendSnapshot': grpc.stream_unary_rpc_method_handler(
                     servicer.SendSnapshot,
                     request_deserializer=conveyor__raft_dot_wire_dot_raft__pb2.SnapshotChunk.FromString,
+                    response_serializer=conveyor__raft_dot_wire_dot_raft__pb2.SnapshotReceipt.SerializeToString,
+            ),
+            'AskSnapshotOffset': grpc.unary_unary_rpc_method_handler(
+                    servicer.AskSnapshotOffset,
+                    request_deserializer=conveyor__raft_dot_wire_dot_raft__pb2.SnapshotHeader.FromString,
                     response_serializer=conveyor__raft_dot_wire_dot_raft__pb2.SnapshotReceipt.SerializeToString,
             ),
     }
@@ -178,6 +195,33 @@ class Raft(object):
             target,
             '/conveyor.raft.v1.Raft/SendSnapshot',
             conveyor__raft_dot_wire_dot_raft__pb2.SnapshotChunk.SerializeToString,
+            conveyor__raft_dot_wire_dot_raft__pb2.SnapshotReceipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AskSnapshotOffset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/conveyor.raft.v1.Raft/AskSnapshotOffset',
+            conveyor__raft_dot_wire_dot_raft__pb2.SnapshotHeader.SerializeToString,
             conveyor__raft_dot_wire_dot_raft__pb2.SnapshotReceipt.FromString,
             options,
             channel_credentials,

@@ -41,6 +41,8 @@ class RaftStub:
     """
     SendSnapshot: _grpc.StreamUnaryMultiCallable[_raft_pb2.SnapshotChunk, _raft_pb2.SnapshotReceipt]
     """One snapshot to a lagging member, on a connection of its own."""
+    AskSnapshotOffset: _grpc.UnaryUnaryMultiCallable[_raft_pb2.SnapshotHeader, _raft_pb2.SnapshotReceipt]
+    """How much of a snapshot the member holds already: where to begin."""
 
 @_typing.type_check_only
 class RaftAsyncStub(RaftStub):
@@ -55,6 +57,8 @@ class RaftAsyncStub(RaftStub):
     """
     SendSnapshot: _aio.StreamUnaryMultiCallable[_raft_pb2.SnapshotChunk, _raft_pb2.SnapshotReceipt]  # type: ignore[assignment]
     """One snapshot to a lagging member, on a connection of its own."""
+    AskSnapshotOffset: _aio.UnaryUnaryMultiCallable[_raft_pb2.SnapshotHeader, _raft_pb2.SnapshotReceipt]  # type: ignore[assignment]
+    """How much of a snapshot the member holds already: where to begin."""
 
 class RaftServicer(metaclass=_abc_1.ABCMeta):
     """Each member serves it, and each is a client of every other."""
@@ -84,5 +88,13 @@ class RaftServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_raft_pb2.SnapshotReceipt, _abc.Awaitable[_raft_pb2.SnapshotReceipt]]:
         """One snapshot to a lagging member, on a connection of its own."""
+
+    @_abc_1.abstractmethod
+    def AskSnapshotOffset(
+        self,
+        request: _raft_pb2.SnapshotHeader,
+        context: _ServicerContext,
+    ) -> _typing.Union[_raft_pb2.SnapshotReceipt, _abc.Awaitable[_raft_pb2.SnapshotReceipt]]:
+        """How much of a snapshot the member holds already: where to begin."""
 
 def add_RaftServicer_to_server(servicer: RaftServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
