@@ -46,8 +46,6 @@ _FAULTS = (
     "duplicated",
     "ghosts",
     "streams_broken",
-    "streams_resumed",
-    "snapshots_damaged",
     "snapshots_accepted",
     "lost_tails",
     "core_recoveries",

@@ -111,7 +111,7 @@ def draw_knobs(rng: random.Random) -> Knobs:
         duplicate=swarm((0.01, 0.05), 0.0),
         ghost=swarm((0.005, 0.02), 0.0),
         stream_break=swarm((0.1, 0.4), 0.0),
-        chunk_damage=swarm((0.02, 0.1), 0.0),
+        chunk_damage=swarm((0.1, 0.3), 0.0),
         delay_ms=rng.choice((2, 5, 15, 100)),
         reorder=swarm((True,), False),
         partition_every_ms=swarm((500, 2_000), 0),
