@@ -28,7 +28,7 @@ from conveyor_raft.core.output import Write
 from conveyor_raft.core.progress import Replicate
 from conveyor_raft.core.raft_core import RaftCore
 from conveyor_raft.core.replica import PROMISES_MAX
-from conveyor_raft.core.types import Applied, EntryKind, Outcome, Proposed, RaftRole, Term
+from conveyor_raft.core.types import Applied, EntryKind, NodeId, Outcome, Proposed, RaftRole, Term
 from conveyor_raft.testing.configurations import ConfigurationRules, is_quorum
 from conveyor_raft.testing.elections import ElectionRules
 from conveyor_raft.testing.simulated_node import SimulatedNode
@@ -46,6 +46,7 @@ class Seen(NamedTuple):
     applied: int
     leading_last: int
     leading_last_term: int
+    membership: Membership | None
 
 
 class Entry(NamedTuple):
@@ -254,7 +255,7 @@ class Invariants:
         if len(node.held) > PROMISES_MAX:
             raise Violated("bounded memory", f"{len(node.held)} messages wait for a disk")
         self._seen[node.node_id] = Seen(
-            node.life, term, commit, applied, last if leads else 0, last_term
+            node.life, term, commit, applied, last if leads else 0, last_term, core.membership
         )
 
     def at_the_end(self) -> None:
@@ -329,7 +330,7 @@ class Invariants:
                     "commit only entries of the own term",
                     f"node {node.node_id} commits entry {commit} of term {term} in {core.term}",
                 )
-            membership = core.membership
+            membership = self._decider(node, commit, term)
             self._check_durable(commit, term, membership, f"node {node.node_id} committed it")
             frames = core.frames(len(committed), commit)  # type: ignore[arg-type]
             for frame in frames:
@@ -344,24 +345,38 @@ class Invariants:
                 f" {committed[commit]}",
             )
 
+    def _decider(self, node: SimulatedNode, commit: int, term: Term) -> Membership | None:
+        """Return the configuration that decided: one may have been appended in the same event."""
+        membership, seen = node.core.membership, self._seen.get(node.node_id)
+        before = seen.membership if seen is not None and seen.life == node.life else None
+        if before is None or before == membership:
+            return membership
+        decided = is_quorum(before.halves, self._copies(commit, term, before))
+        return before if decided else membership
+
     def _check_durable(
         self, index: int, term: Term, membership: Membership | None, why: str
     ) -> None:
-        """Look at the disks. One that was lost, or a part of it, may have had it before."""
+        """Look at the disks."""
         if membership is None:
             return
-        copies = set()
-        for voter in membership.electors:
-            node, member = self._nodes[voter], membership.get(voter)
-            lost = member is None or member.incarnation != node.identity.incarnation
-            if lost or node.disk.suspect or node.disk.has(index, term):
-                copies.add(node.node_id)
+        copies = self._copies(index, term, membership)
         if not is_quorum(membership.halves, copies):
             raise Violated(
                 "committed is durable on a quorum",
                 f"entry {index} of term {term} is on the disks {copies}, of {membership.halves}:"
                 f" {why}",
             )
+
+    def _copies(self, index: int, term: Term, membership: Membership) -> set[NodeId]:
+        """Return whose disk has an entry. One that lost a part, or all, may have had it before."""
+        copies = set[NodeId]()
+        for voter in membership.electors:
+            node, member = self._nodes[voter], membership.get(voter)
+            lost = member is None or member.incarnation != node.identity.incarnation
+            if lost or node.disk.suspect or node.disk.has(index, term):
+                copies.add(node.node_id)
+        return copies
 
     def _check_progress(self, node: SimulatedNode) -> None:
         for peer, progress in node.core.progress.items():
