@@ -12,7 +12,7 @@ BUGS = read_bugs()
 QUICK = {
     "reply before the vote is durable": 20,
     "count old-term entries": 20,
-    "forget the vote on restart": 60,
+    "forget the vote on restart": 150,
     "truncate on a stale append": 20,
     "acknowledge an unwritten entry": 20,
 }
