@@ -375,7 +375,7 @@ class Invariants:
             node, member = self._nodes[voter], membership.get(voter)
             lost = member is None or member.incarnation != node.identity.incarnation
             if lost or node.disk.suspect or node.disk.has(index, term):
-                copies.add(node.node_id)
+                copies.add(voter)
         return copies
 
     def _check_progress(self, node: SimulatedNode) -> None:
