@@ -40,21 +40,12 @@ from conveyor_raft.core.types import (
     NodeId,
     Proposed,
     RaftRole,
-    Refused,
-    RefusedReason,
 )
-from conveyor_raft.errors import (
-    Busy,
-    InvalidChange,
-    LeaseUnavailable,
-    NotLeader,
-    RaftError,
-    ShuttingDown,
-    TransferInProgress,
-)
+from conveyor_raft.errors import ShuttingDown
 from conveyor_raft.machines.base import StateMachine
 from conveyor_raft.member_changes import MemberChanges
 from conveyor_raft.questions import Questions
+from conveyor_raft.refusals import Refusals
 from conveyor_raft.snapshot_keeper import SnapshotKeeper
 from conveyor_raft.status import Applied, LeadershipChanged
 from conveyor_raft.storage.base import LogStorage
@@ -104,7 +95,8 @@ class Driver(Generic[C, R, S]):
         self._watchers = watchers
         self._meet = meet
         self._contacts: tuple[Member, ...] = ()
-        self._changes = MemberChanges(self.core, self.not_leader)
+        self.refusals = Refusals(self.core, identity.node_id)
+        self._changes = MemberChanges(self.core, self.refusals.not_leader)
         self._waiters = Waiters()
         self._marks = TraceMarks(identity.node_id)
         self.applier = Applier[C, R, S](state_machine, self._waiters, self._marks, self._applied)
@@ -113,7 +105,7 @@ class Driver(Generic[C, R, S]):
         self._proposals: list[_Waiting] = []
         self._proposal_bytes = 0
         self._tokens = 0
-        self.questions = Questions(self.core, self._feed, self._explain)
+        self.questions = Questions(self.core, self._feed, self.refusals.explain)
         self._after_write: deque[tuple[int, Message]] = deque()
         self._durable_write = 0
         self._wake: asyncio.Future[None] | None = None
@@ -160,13 +152,13 @@ class Driver(Generic[C, R, S]):
     def propose(self, payload: bytes, traceparent: str | None = None) -> ResultFuture:
         """Queue one command for the next turn; refuse at once what cannot be accepted."""
         if self.core.role is not RaftRole.LEADER:
-            raise self.not_leader()
+            raise self.refusals.not_leader()
         config = self._config
         if (
             len(self._proposals) >= config.max_uncommitted_entries
             or self._proposal_bytes + len(payload) > config.max_uncommitted_bytes
         ):
-            raise self._busy()
+            raise self.refusals.busy()
         future: ResultFuture = self._loop.create_future()
         self._proposals.append((payload, future, traceparent))
         self._proposal_bytes += len(payload)
@@ -176,7 +168,7 @@ class Driver(Generic[C, R, S]):
     def change_membership(self, change: MembershipChange) -> asyncio.Future[None]:
         """Queue a change of the membership; it ends when it is in force for good."""
         if self.core.role is not RaftRole.LEADER:
-            raise self.not_leader()
+            raise self.refusals.not_leader()
         future: asyncio.Future[None] = self._loop.create_future()
         self._tokens += 1
         self._feed(partial(self._changes.begin, change, self._tokens, future))
@@ -213,47 +205,6 @@ class Driver(Generic[C, R, S]):
         self._waiters.fail_all(reason)
         self._changes.abandon(reason)
         self.questions.fail_all(ShuttingDown(reason))
-
-    def not_leader(self) -> NotLeader:
-        """Return the error that sends a caller to the leader."""
-        leader_id = self.core.leader_id
-        leader = None if leader_id == self.identity.node_id else self.member(leader_id)
-        if leader is None:
-            return NotLeader(term=self.core.term)
-        return NotLeader(
-            leader.node_id, leader.raft_address, leader.client_address or None, self.core.term
-        )
-
-    def _explain(self, refused: Refused) -> RaftError:
-        """Return the error that tells a caller why the core has refused."""
-        match refused.reason:
-            case RefusedReason.BUSY:
-                return self._busy()
-            case RefusedReason.NOT_LEADER:
-                return self.not_leader()
-            case RefusedReason.TRANSFERRING:
-                target = self.member(refused.leader_id)
-                assert target is not None
-                return TransferInProgress(
-                    target.node_id, target.raft_address, target.client_address or None, refused.term
-                )
-            case RefusedReason.NO_TARGET:
-                return InvalidChange("leadership can only be handed over to another voter")
-            case RefusedReason.NO_LEASE:
-                return LeaseUnavailable(
-                    "this leader holds no lease at the moment (RaftConfig.lease_reads); read with"
-                    " consistency='linearizable', or try again"
-                )
-            case RefusedReason.FAILED:
-                return ShuttingDown("this node's disk has failed; try another node")
-            case other:
-                return Busy(f"not now: {other.value}; try again after a pause")
-
-    def _busy(self) -> Busy:
-        return Busy(
-            "too many commands wait for agreement"
-            " (RaftConfig.max_uncommitted_entries, max_uncommitted_bytes); try again after a pause"
-        )
 
     # ------------------------------------------------------------------ the loop
 
@@ -322,7 +273,7 @@ class Driver(Generic[C, R, S]):
             self._marks.add(traces, appending=False)
             return
         self.counters["proposals_refused"] += len(batch)
-        fail(futures, self._explain(answer))
+        fail(futures, self.refusals.explain(answer))
 
     def _perform(self, out: Output) -> None:
         """Do what the core wants done, in the order that `core.output` prescribes."""

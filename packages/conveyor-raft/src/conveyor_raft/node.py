@@ -20,7 +20,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from opentelemetry.trace import Span
 
@@ -28,11 +28,8 @@ from conveyor_raft.client_session import ClientSession, SessionToken, client_ses
 from conveyor_raft.config import RaftConfig
 from conveyor_raft.core.change import MembershipChange
 from conveyor_raft.core.types import (
-    LogIndex,
     Member,
     NodeId,
-    RaftRole,
-    Term,
 )
 from conveyor_raft.driver import Driver
 from conveyor_raft.errors import (
@@ -47,12 +44,11 @@ from conveyor_raft.life import Life
 from conveyor_raft.machines.base import StateMachine
 from conveyor_raft.machines.sessions import SessionLayer
 from conveyor_raft.network import Peers, RaftNetwork
-from conveyor_raft.status import Applied, LeadershipChanged, PeerStatus, RaftStatus
+from conveyor_raft.node_views import NodeViews
 from conveyor_raft.storage.base import LogStorage
 from conveyor_raft.telemetry import propose_span, traceparent_of
 from conveyor_raft.transport.base import RaftTransport
 from conveyor_raft.waiters import Deadlines
-from conveyor_raft.watch import Watcher
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -63,10 +59,8 @@ ReadConsistency = Literal["local", "lease", "linearizable"]
 
 _logger = logging.getLogger(__name__)
 
-_NOBODY = LeadershipChanged(RaftRole.FOLLOWER, Term(0), None)
 
-
-class RaftNode(Generic[C, R, S]):
+class RaftNode(NodeViews[C, R, S]):
     """One member of a cluster. Use it as `async with`, or call `start` and `shutdown`.
 
     `storage` and `transport` default to what the config says: SQLite in `data_dir` or memory, and
@@ -311,131 +305,6 @@ class RaftNode(Generic[C, R, S]):
             return self.node_id
         leader_id: NodeId = await driver.questions.transfer(None if to is None else NodeId(to))
         return leader_id
-
-    # ------------------------------------------------------------------ views
-
-    async def wait_for_leader(self, timeout: float | None = None) -> Member:
-        """Return the leader as soon as this node knows one.
-
-        Raises:
-            TimeoutError: there was none in time; `status().waiting_for` may say why.
-            NodeStopped: the node has stopped by itself.
-        """
-        async with asyncio.timeout(timeout):
-            async for _ in self.watch():
-                if (leader := self.leader_member) is not None:
-                    return leader
-        self._life.raise_failure()
-        raise ShuttingDown("the node was shut down")
-
-    async def wait_applied(self, index: int, timeout: float | None = None) -> None:
-        """Return when everything up to the index is in this node's state."""
-        async with asyncio.timeout(timeout):
-            async for event in self.watch():
-                if isinstance(event, Applied) and event.index >= index:
-                    return
-        self._life.raise_failure()
-        raise ShuttingDown("the node was shut down")
-
-    def watch(self) -> Watcher:
-        """Return an async iterator over `NodeEvent`: the levels of now, then every change.
-
-        A slow watcher sees the newest level, not each step. It ends when the node stops.
-        """
-        driver = self._life.driver
-        leadership = _NOBODY if driver is None else driver.leadership()
-        return self._life.watchers.add(leadership, Applied(self.applied_index))
-
-    def status(self) -> RaftStatus:
-        """Return one picture of the node."""
-        driver = self._life.driver
-        peers = []
-        if driver is not None:
-            peers = [
-                PeerStatus(member.node_id, member.raft_address, member.node_id in driver.connected)
-                for member in driver.members
-                if member.node_id != driver.identity.node_id
-            ]
-        return RaftStatus(
-            node_id=self.node_id,
-            cluster_id=self.cluster_id,
-            role=self.role,
-            term=self.term,
-            leader_id=self.leader_id,
-            last_index=LogIndex(0) if driver is None else driver.core.last_id.index,
-            commit_index=self.commit_index,
-            applied_index=self.applied_index,
-            snapshot_index=self._snapshot_index,
-            members=self.members,
-            peers=tuple(peers),
-            waiting_for=self.network.waiting_for,
-            stopped_because=None if self._life.failure is None else str(self._life.failure),
-            statistics=self.statistics(),
-        )
-
-    def statistics(self) -> dict[str, int]:
-        """Return counters since the start."""
-        return {} if self._life.driver is None else self._life.driver.statistics()
-
-    @property
-    def node_id(self) -> NodeId:
-        """This node."""
-        return self._life.own.node_id
-
-    @property
-    def address(self) -> str:
-        """The raft address that the peers are told; empty before the start."""
-        return self._life.own.raft_address
-
-    @property
-    def cluster_id(self) -> str:
-        """The cluster, as hexadecimal digits; empty while there is none."""
-        return "" if self._life.driver is None else self._life.driver.identity.cluster_id.hex()
-
-    @property
-    def role(self) -> RaftRole:
-        """What this node is at the moment."""
-        return RaftRole.FOLLOWER if self._life.driver is None else self._life.driver.core.role
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether this node leads, as far as it knows."""
-        return self.role is RaftRole.LEADER
-
-    @property
-    def term(self) -> Term:
-        """The newest term that this node has seen."""
-        return Term(0) if self._life.driver is None else self._life.driver.core.term
-
-    @property
-    def leader_id(self) -> NodeId | None:
-        """Who leads, as far as this node knows."""
-        return None if self._life.driver is None else self._life.driver.core.leader_id
-
-    @property
-    def leader_member(self) -> Member | None:
-        """The leader with its addresses."""
-        return None if self._life.driver is None else self._life.driver.member(self.leader_id)
-
-    @property
-    def members(self) -> tuple[Member, ...]:
-        """The membership in force; empty while there is no cluster."""
-        return () if self._life.driver is None else self._life.driver.members
-
-    @property
-    def commit_index(self) -> LogIndex:
-        """Everything up to here is agreed, as far as this node knows."""
-        return LogIndex(0) if self._life.driver is None else self._life.driver.core.commit_index
-
-    @property
-    def applied_index(self) -> LogIndex:
-        """Everything up to here is in this node's state."""
-        return LogIndex(0) if self._life.driver is None else self._life.driver.applier.index
-
-    @property
-    def _snapshot_index(self) -> LogIndex:
-        snapshot = None if self._life.driver is None else self._life.driver.core.snapshot
-        return LogIndex(0) if snapshot is None else snapshot.index
 
     # ------------------------------------------------------------------ inside
 
