@@ -95,8 +95,8 @@ class Driver(Generic[C, R, S]):
         self._watchers = watchers
         self._meet = meet
         self._contacts: tuple[Member, ...] = ()
-        self.refusals = Refusals(self.core, identity.node_id)
-        self._changes = MemberChanges(self.core, self.refusals.not_leader)
+        self._refusals = Refusals(self.core, identity.node_id)
+        self._changes = MemberChanges(self.core, self._refusals.not_leader)
         self._waiters = Waiters()
         self._marks = TraceMarks(identity.node_id)
         self.applier = Applier[C, R, S](state_machine, self._waiters, self._marks, self._applied)
@@ -105,7 +105,7 @@ class Driver(Generic[C, R, S]):
         self._proposals: list[_Waiting] = []
         self._proposal_bytes = 0
         self._tokens = 0
-        self.questions = Questions(self.core, self._feed, self.refusals.explain)
+        self.questions = Questions(self.core, self._feed, self._refusals.explain)
         self._after_write: deque[tuple[int, Message]] = deque()
         self._durable_write = 0
         self._wake: asyncio.Future[None] | None = None
@@ -152,13 +152,13 @@ class Driver(Generic[C, R, S]):
     def propose(self, payload: bytes, traceparent: str | None = None) -> ResultFuture:
         """Queue one command for the next turn; refuse at once what cannot be accepted."""
         if self.core.role is not RaftRole.LEADER:
-            raise self.refusals.not_leader()
+            raise self._refusals.not_leader()
         config = self._config
         if (
             len(self._proposals) >= config.max_uncommitted_entries
             or self._proposal_bytes + len(payload) > config.max_uncommitted_bytes
         ):
-            raise self.refusals.busy()
+            raise self._refusals.busy()
         future: ResultFuture = self._loop.create_future()
         self._proposals.append((payload, future, traceparent))
         self._proposal_bytes += len(payload)
@@ -168,7 +168,7 @@ class Driver(Generic[C, R, S]):
     def change_membership(self, change: MembershipChange) -> asyncio.Future[None]:
         """Queue a change of the membership; it ends when it is in force for good."""
         if self.core.role is not RaftRole.LEADER:
-            raise self.refusals.not_leader()
+            raise self._refusals.not_leader()
         future: asyncio.Future[None] = self._loop.create_future()
         self._tokens += 1
         self._feed(partial(self._changes.begin, change, self._tokens, future))
@@ -273,7 +273,7 @@ class Driver(Generic[C, R, S]):
             self._marks.add(traces, appending=False)
             return
         self.counters["proposals_refused"] += len(batch)
-        fail(futures, self.refusals.explain(answer))
+        fail(futures, self._refusals.explain(answer))
 
     def _perform(self, out: Output) -> None:
         """Do what the core wants done, in the order that `core.output` prescribes."""
