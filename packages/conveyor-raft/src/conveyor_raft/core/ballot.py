@@ -10,7 +10,9 @@ candidate may know that it was promoted.
 A node that may have forgotten what it promised votes for nobody (`suspicion`).
 
 An answer to a pre-vote says what this node would do, and changes nothing here. A node that has just
-heard its leader would not (`Replica.is_loyal_against`), nor would the leader itself.
+heard its leader would not (`Replica.is_loyal_against`), nor would the leader itself; neither even
+enters the term of a candidate for whom the leader did not ask, so nobody is deposed who is in reach
+of a majority.
 """
 
 from __future__ import annotations
@@ -51,3 +53,12 @@ def answer_pre_vote(replica: Replica, message: Message, request: PreVote, *, lea
         and eligible(replica, message.sender, request.last)
     )
     replica.reveal_term(message.sender, PreVoteReply(granted, request.term, request.round))
+
+
+def is_unwelcome(replica: Replica, message: Message, request: RequestVote, *, leads: bool) -> bool:
+    """Whether the candidate would depose a leader that this node has just heard, or is."""
+    return (
+        replica.options.check_quorum
+        and not request.forced
+        and (leads or replica.is_loyal_against(message.sender))
+    )

@@ -14,13 +14,8 @@ Rules kept here, beyond those of the roles:
 * Only this module changes the role. A newer term always makes a follower.
 * A timer fires in `take`, after all inputs of the batch, so a heartbeat that lies in the inbox is
   heard before its absence is acted upon.
-* Nothing is applied before it is durable on this node, so a restart never has applied more than it
-  has stored; the next range is handed out when the one before was applied.
-* A node that has just heard its leader does not even enter the term of a candidate that the leader
-  did not ask for; so nobody is deposed who is in reach of a majority.
 * A write that failed ends the node's part in the cluster: it cannot know any more what is on disk.
-* A message of another cluster, for another node, or from another incarnation of a member (one that
-  lost its disk and with it its votes) is dropped and counted.
+* A message that is not meant for this node in this life of it (`envelope`) changes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from conveyor_raft.core import ballot
+from conveyor_raft.core import ballot, envelope
+from conveyor_raft.core.applying import Applying
 from conveyor_raft.core.candidate import Candidate
 from conveyor_raft.core.change import MembershipChange
 from conveyor_raft.core.follower import Follower
@@ -55,28 +51,23 @@ from conveyor_raft.core.messages import (
 from conveyor_raft.core.options import CoreOptions
 from conveyor_raft.core.output import Output, SoftState
 from conveyor_raft.core.pre_candidate import PreCandidate
-from conveyor_raft.core.proposals import Proposals
 from conveyor_raft.core.quorum import VoteResult
-from conveyor_raft.core.reads import Reads
 from conveyor_raft.core.replica import Replica
+from conveyor_raft.core.requests import Requests
+from conveyor_raft.core.role import Role
 from conveyor_raft.core.suspicion import Suspicion
-from conveyor_raft.core.transfer import Transfer, choose_target
 from conveyor_raft.core.types import (
     Identity,
     LogIndex,
     NodeId,
-    NotTransferred,
-    Proposed,
     ProposeResult,
     RaftRole,
     RandomSource,
     Refused,
-    RefusedReason,
     Term,
-    TransferOutcome,
 )
 from conveyor_raft.core.views import CoreViews
-from conveyor_raft.errors import InvariantViolation, PayloadTooLarge
+from conveyor_raft.errors import InvariantViolation
 
 
 class RaftCore(CoreViews):
@@ -100,17 +91,12 @@ class RaftCore(CoreViews):
         # A sole voter has nobody to wait for.
         alone = replica.voters == (identity.node_id,)
         deadline_ms = now_ms if alone else replica.patience()
-        self._role: Follower | PreCandidate | Candidate | Leader = Follower(None, deadline_ms)
-        self._proposals = Proposals()
-        self._reads = Reads()
+        self._role: Role = Follower(None, deadline_ms)
+        self._requests = Requests(replica)
         self._suspicion = Suspicion()
-        self._recovery_write: int | None = None
-        self._transfer: Transfer | None = None
-        self._transferred: list[tuple[int, TransferOutcome]] = []
-        self._apply_handed = replica.applied_index
+        self._applying = Applying(replica)
         self._compact: LogIndex | None = None
         self._soft = SoftState(RaftRole.FOLLOWER, None, replica.term)
-        self._failed = False
         # One handler for each body; but for pre-votes it sees messages of the current term only.
         self._handlers: dict[type, Callable[[Message, Any], None]] = {
             RequestVote: self._on_request_vote,
@@ -138,11 +124,14 @@ class RaftCore(CoreViews):
     def step(self, message: Message) -> None:
         """Take a message of another node; one that is not meant for this node is dropped."""
         replica = self._replica
-        if self._failed or not self._is_for_us(message):
+        if replica.failed or not envelope.is_for(replica, message):
             return
         body = message.body
         if message.term > replica.term:
-            if isinstance(body, RequestVote) and self._is_unwelcome(message, body):
+            leads = isinstance(self._role, Leader)
+            if isinstance(body, RequestVote) and ballot.is_unwelcome(
+                replica, message, body, leads=leads
+            ):
                 replica.counters["votes_withheld"] += 1
                 return
             if not isinstance(body, PreVote):  # asking changes nothing
@@ -163,26 +152,7 @@ class RaftCore(CoreViews):
         Raises:
             PayloadTooLarge: a payload exceeds `max_payload_bytes`; nothing was appended.
         """
-        replica, role = self._replica, self._role
-        if not payloads:
-            raise ValueError("a proposal needs at least one payload")
-        sizes = list(map(len, payloads))
-        largest = max(sizes)
-        if largest > replica.options.max_payload_bytes:
-            raise PayloadTooLarge(largest, replica.options.max_payload_bytes)
-        if self._failed:
-            return Refused(RefusedReason.FAILED, None, replica.term)
-        if not isinstance(role, Leader):
-            return Refused(RefusedReason.NOT_LEADER, role.leader_id, replica.term)
-        if self._transfer is not None:
-            return Refused(RefusedReason.TRANSFERRING, self._transfer.target, replica.term)
-        if not role.has_room(replica, len(sizes), sum(sizes)):
-            return Refused(RefusedReason.BUSY, role.leader_id, replica.term)
-        first = LogIndex(replica.log.last_index + 1)
-        role.propose(replica, payloads, wall_ms)
-        proposed = Proposed(first, replica.log.last_index, replica.term)
-        self._proposals.add(token, proposed)
-        return proposed
+        return self._requests.propose(self._role, payloads, wall_ms=wall_ms, token=token)
 
     def change_membership(self, change: MembershipChange, *, token: int) -> ProposeResult:
         """Begin to change who belongs to the cluster, if this node leads and nothing else changes.
@@ -192,19 +162,7 @@ class RaftCore(CoreViews):
         Raises:
             InvalidChange: the change makes no sense for the membership as it is.
         """
-        replica, role = self._replica, self._role
-        if self._failed:
-            return Refused(RefusedReason.FAILED, None, replica.term)
-        if not isinstance(role, Leader):
-            return Refused(RefusedReason.NOT_LEADER, role.leader_id, replica.term)
-        if self._transfer is not None:
-            return Refused(RefusedReason.TRANSFERRING, self._transfer.target, replica.term)
-        first = LogIndex(replica.log.last_index + 1)
-        refusal = role.change_membership(replica, change, token)
-        if refusal is not None:
-            return Refused(refusal, role.leader_id, replica.term)
-        self._note_changes(role)
-        return Proposed(first, replica.log.last_index, replica.term)
+        return self._requests.change_membership(self._role, change, token=token)
 
     def read(self, *, token: int, lease: bool = False) -> Refused | None:
         """Ask when a read may run here; None: `Output.reads` will name the token exactly once.
@@ -212,24 +170,7 @@ class RaftCore(CoreViews):
         It then sees everything that was acknowledged before this call. With `lease` only a leader
         can say so, and says it at once or not at all; call `tick` with the present time before.
         """
-        replica, role = self._replica, self._role
-        if self._failed:
-            return Refused(RefusedReason.FAILED, None, replica.term)
-        if role.leader_id is None or (lease and not isinstance(role, Leader)):
-            return Refused(RefusedReason.NOT_LEADER, role.leader_id, replica.term)
-        if isinstance(role, Leader) and self._transfer is not None:
-            return Refused(RefusedReason.TRANSFERRING, self._transfer.target, replica.term)
-        if self._open_reads >= replica.options.max_pending_reads:
-            return Refused(RefusedReason.BUSY, role.leader_id, replica.term)
-        if lease and not self.has_lease(replica.now_ms):
-            return Refused(RefusedReason.NO_LEASE, role.leader_id, replica.term)
-        if lease:
-            self._reads.let_pass(replica.commit_index, [token])
-        elif isinstance(role, Leader):
-            role.reads.add(token)
-        else:
-            self._reads.forwarded.add(token)
-        return None
+        return self._requests.read(self._role, token=token, lease=lease)
 
     def transfer(self, to: NodeId | None = None, *, token: int) -> NodeId | Refused:
         """Begin to hand the office over, to the best follower if none is named; return to whom.
@@ -237,25 +178,12 @@ class RaftCore(CoreViews):
         Then `Output.transfers` will name the token exactly once. Until it does, proposals and reads
         are refused with the target as hint.
         """
-        replica, role = self._replica, self._role
-        if self._failed:
-            return Refused(RefusedReason.FAILED, None, replica.term)
-        if not isinstance(role, Leader):
-            return Refused(RefusedReason.NOT_LEADER, role.leader_id, replica.term)
-        if self._transfer is not None:
-            return Refused(RefusedReason.TRANSFERRING, self._transfer.target, replica.term)
-        target = choose_target(replica, role.progress, to)
-        if target is None:
-            return Refused(RefusedReason.NO_TARGET, role.leader_id, replica.term)
-        role.contact.void_lease()
-        self._reads.fail(role.reads.give_up(), "the leader hands its office over")
-        self._transfer = Transfer(replica, target, token)
-        return target
+        return self._requests.hand_over(self._role, to, token=token)
 
     def on_written(self, write_id: int) -> None:
         """Everything up to and including this write is durable."""
         replica, role = self._replica, self._role
-        if self._failed:
+        if replica.failed:
             return
         replica.ledger.written(write_id)
         if isinstance(role, Leader):
@@ -268,38 +196,18 @@ class RaftCore(CoreViews):
 
         Open tokens end as `Unknown`, proposals are refused, and no message leaves any more.
         """
-        self._failed = True
-        self._lose_office(f"write {write_id} failed on the leader's disk", LogIndex(0))
-        self._reads.fail_all("this node's disk has failed")
+        self._replica.failed = True
+        self._requests.end_all(self._role, write_id)
         self._role = Follower(None, None)
-        if self._transfer is not None:
-            outcome = NotTransferred("this node's disk has failed")
-            self._transferred.append((self._transfer.token, outcome))
-            self._transfer = None
 
     def on_applied(self, index: LogIndex) -> None:
         """The state machine has applied everything up to the index."""
-        replica = self._replica
-        if index > self._apply_handed:
-            raise InvariantViolation(f"entry {index} was applied, but not handed out for it")
-        if index > replica.applied_index:
-            replica.applied_index = index
-            self._proposals.applied(index)
+        if self._applying.applied(index):
+            self._requests.proposals.applied(index)
 
     def describe_snapshot(self, index: LogIndex) -> SnapshotMeta:
         """Return the meta of a snapshot of the state machine as it is after the applied index."""
-        replica = self._replica
-        snapshot = replica.snapshot
-        if snapshot is not None and index == snapshot.index:
-            return snapshot
-        if not replica.log.base.index < index <= replica.applied_index:
-            raise ValueError(
-                f"no snapshot at index {index}: applied up to {replica.applied_index}, log"
-                f" {replica.log}"
-            )
-        (frame,) = replica.log.frames(index, index)
-        membership = replica.configurations.at(index)
-        return SnapshotMeta(index, frame.term, frame.timestamp_ms, membership)
+        return self._applying.describe(index)
 
     def on_snapshot_created(self, meta: SnapshotMeta) -> None:
         """A snapshot of this node's own state is durable; all but a trail of the log may go."""
@@ -317,8 +225,8 @@ class RaftCore(CoreViews):
         replica = self._replica
         if meta.index <= replica.applied_index:
             return
-        self._apply_handed = meta.index
-        self._proposals.skipped(meta.index)
+        self._applying.restored(meta.index)
+        self._requests.proposals.skipped(meta.index)
         replica.installed(meta)
 
     def on_snapshot_sent(self, peer: NodeId, session: int, *, delivered: bool) -> None:
@@ -342,24 +250,23 @@ class RaftCore(CoreViews):
         """
         replica = self._replica
         out = Output()
-        if not self._failed:
+        if not replica.failed:
             self._fire_timer()
-            self._end_transfer()
+            self._requests.end_transfer(self._role)
             if isinstance(self._role, Leader):
                 self._lead(self._role, out)
             if replica.is_suspect and isinstance(self._role, Follower):
-                self._rehabilitate(self._role, out)
-            self._serve_reads()
+                forwarded = self._requests.reads.forwarded
+                out.recovered = self._suspicion.lift(replica, forwarded, self._role.leader_id)
+            self._requests.serve_reads(self._role)
             if write:
                 out.write = replica.ledger.take_write(replica.log.last_index)
             out.messages, replica.messages = replica.messages, []
             out.messages_after, replica.messages_after = replica.messages_after, []
             out.install = replica.next_install()
-            out.apply = self._next_apply()
+            out.apply = self._applying.next_range()
             out.compact_through, self._compact = self._compact, None
-        out.finished, self._proposals.finished = self._proposals.finished, []
-        out.reads, self._reads.finished = self._reads.finished, []
-        out.transfers, self._transferred = self._transferred, []
+        self._requests.report(out)
         soft = SoftState(self._role.role, self._role.leader_id, replica.term)
         if soft != self._soft:
             out.soft = self._soft = soft
@@ -367,35 +274,10 @@ class RaftCore(CoreViews):
 
     # ------------------------------------------------------------------ messages
 
-    def _is_for_us(self, message: Message) -> bool:
-        replica = self._replica
-        own = replica.identity
-        membership = replica.membership
-        known = None if membership is None else membership.get(message.sender)
-        if (
-            message.cluster_id == own.cluster_id
-            and message.to == own.node_id
-            and message.sender != own.node_id
-            and message.to_incarnation in {b"", own.incarnation}
-            and (known is None or known.incarnation in {b"", message.incarnation})
-        ):
-            return True
-        replica.counters["foreign"] += 1
-        return False
-
     def _on_request_vote(self, message: Message, request: RequestVote) -> None:
         granted = ballot.answer(self._replica, message, request)
         if granted and isinstance(self._role, Follower):
             self._role.heard(self._replica)
-
-    def _is_unwelcome(self, message: Message, request: RequestVote) -> bool:
-        """Whether the candidate would depose a leader that this node has just heard, or is."""
-        replica = self._replica
-        return (
-            replica.options.check_quorum
-            and not request.forced
-            and (isinstance(self._role, Leader) or replica.is_loyal_against(message.sender))
-        )
 
     def _on_pre_vote(self, message: Message, request: PreVote) -> None:
         leads = isinstance(self._role, Leader)
@@ -464,44 +346,12 @@ class RaftCore(CoreViews):
             self._role = Candidate(replica, forced=True)
 
     def _on_read_request(self, message: Message, request: ReadRequest) -> None:
-        role = self._role
-        if not isinstance(role, Leader) or message.sender not in role.progress or self._transfer:
-            self._replica.counters["stale"] += 1
-            return
-        if request.suspect:
-            role.restart_stream(self._replica, message.sender, request.batch)
-        role.reads.add_batch(message.sender, request.batch)
+        self._requests.on_read_request(self._role, message, request)
 
     def _on_read_reply(self, message: Message, reply: ReadReply) -> None:
         if self._role.leader_id == message.sender:
             self._suspicion.on_reply(reply)
-            self._reads.let_pass(reply.index, self._reads.forwarded.on_reply(reply))
-
-    def _rehabilitate(self, role: Follower, out: Output) -> None:
-        """Trust this node again when it has caught up with a live leader, and that is durable."""
-        replica, leader_id = self._replica, role.leader_id
-        if self._recovery_write is None and leader_id is not None:
-            self._suspicion.ask(replica, self._reads.forwarded, leader_id)
-            if self._suspicion.is_over(replica):
-                if replica.voted_for is None:
-                    replica.adopt(replica.term, leader_id)
-                self._recovery_write = replica.ledger.barrier()
-        if self._recovery_write is not None and replica.ledger.is_durable(self._recovery_write):
-            replica.is_suspect = False
-            replica.counters["recoveries"] += 1
-            out.recovered = True
-
-    def _serve_reads(self) -> None:
-        """Have reads confirmed, and let those pass that are."""
-        replica, role, reads = self._replica, self._role, self._reads
-        if isinstance(role, Leader):
-            role.confirm_reads(replica, reads)
-        if reads.forwarded:
-            if not isinstance(role, Follower):
-                reads.fail(reads.forwarded.give_up(), "the leader is not heard any more")
-            elif role.leader_id is not None:
-                reads.forwarded.ask(replica, role.leader_id)
-        reads.applied(replica.applied_index)
+            self._requests.on_read_reply(reply)
 
     # ------------------------------------------------------------------ roles and timers
 
@@ -515,7 +365,8 @@ class RaftCore(CoreViews):
             deadline_ms = before.election_deadline_ms
         else:
             deadline_ms = replica.patience()
-            self._lose_office("the leader lost its office", replica.commit_index)
+            reason = "the leader lost its office"
+            self._requests.lose_office(before, reason, replica.commit_index)
         self._role = Follower(leader_id, deadline_ms)
         return self._role
 
@@ -534,58 +385,16 @@ class RaftCore(CoreViews):
     def _lead(self, role: Leader, out: Output) -> None:
         """Go on with what a leader does by itself."""
         replica = self._replica
-        if self._transfer is None:
-            role.reconfigure(replica)
-            self._note_changes(role)
+        self._requests.reconfigure(role)
         role.replicate(replica)
-        if self._transfer is not None:
-            self._transfer.advance(replica, role.progress)
-            if self._transfer.asked:
-                role.contact.void_lease(for_good=True)
+        self._requests.advance_transfer(role)
         out.send_snapshot, role.snapshots = role.snapshots, []
         if role.is_done(replica):
             role.say_commit(replica)
             self._follow(replica.term, None)
-
-    def _end_transfer(self) -> None:
-        """Tell who waits for a transfer how it has ended, once it has."""
-        transfer, role = self._transfer, self._role
-        if transfer is None:
-            return
-        leads = isinstance(role, Leader)
-        outcome = transfer.outcome(self._replica, role.leader_id, leads=leads)
-        if outcome is not None:
-            self._transferred.append((transfer.token, outcome))
-            self._transfer = None
-
-    def _note_changes(self, role: Leader) -> None:
-        """Follow the entries that end a change of the membership, and end what was given up."""
-        changes = role.reconfiguration
-        for token, proposed in changes.proposed:
-            self._proposals.add(token, proposed)
-        self._proposals.finished += changes.withdrawn
-        changes.proposed, changes.withdrawn = [], []
-
-    def _lose_office(self, reason: str, committed: LogIndex) -> None:
-        """End what only a leader can bring to its end."""
-        if isinstance(self._role, Leader):
-            self._reads.fail(self._role.reads.give_up(), reason)
-            self._role.reconfiguration.give_up(self._replica, reason)
-            self._note_changes(self._role)
-        self._proposals.abandon(committed, reason)
 
     def _decide(self, result: VoteResult) -> None:
         if result is VoteResult.WON:
             self._role = Leader(self._replica)
         elif result is VoteResult.LOST:
             self._follow(self._replica.term, None)
-
-    def _next_apply(self) -> tuple[LogIndex, LogIndex] | None:
-        replica = self._replica
-        if replica.installing is not None or self._apply_handed > replica.applied_index:
-            return None
-        last = min(replica.commit_index, replica.ledger.durable_index)
-        if last <= replica.applied_index:
-            return None
-        self._apply_handed = last
-        return LogIndex(replica.applied_index + 1), last

@@ -45,6 +45,7 @@ class Replica:
         "configurations",
         "counters",
         "departing",
+        "failed",
         "identity",
         "installing",
         "is_suspect",
@@ -99,6 +100,7 @@ class Replica:
         self.messages_after: list[tuple[int, Message]] = []
         self._promised: deque[int] = deque()  # the writes that messages wait for, here or outside
         self.counters: Counter[str] = Counter()
+        self.failed = False  # a write has failed: what is on disk is not known
 
     @property
     def membership(self) -> Membership | None:

@@ -23,7 +23,7 @@ from conveyor_raft.core.types import LogIndex, NodeId, Term
 class Suspicion:
     """What a suspect node has asked its leader, and what it heard."""
 
-    __slots__ = ("_asked_ms", "_batch", "_leader", "_target")
+    __slots__ = ("_asked_ms", "_batch", "_leader", "_recovery_write", "_target")
 
     def __init__(self) -> None:
         """Begin with nobody asked."""
@@ -31,6 +31,21 @@ class Suspicion:
         self._batch = 0
         self._asked_ms = 0
         self._target: LogIndex | None = None
+        self._recovery_write: int | None = None
+
+    def lift(self, replica: Replica, numbers: ForwardedReads, leader_id: NodeId | None) -> bool:
+        """Trust this node again when it has caught up with a live leader, and that is durable."""
+        if self._recovery_write is None and leader_id is not None:
+            self.ask(replica, numbers, leader_id)
+            if self.is_over(replica):
+                if replica.voted_for is None:
+                    replica.adopt(replica.term, leader_id)
+                self._recovery_write = replica.ledger.barrier()
+        if self._recovery_write is None or not replica.ledger.is_durable(self._recovery_write):
+            return False
+        replica.is_suspect = False
+        replica.counters["recoveries"] += 1
+        return True
 
     def ask(self, replica: Replica, numbers: ForwardedReads, leader_id: NodeId) -> None:
         """Ask a new leader, or the same one again after a while."""

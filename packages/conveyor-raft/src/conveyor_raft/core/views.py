@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from conveyor_raft.core.candidate import Candidate
-from conveyor_raft.core.follower import Follower
 from conveyor_raft.core.frames import Frame
 from conveyor_raft.core.leader import Leader
 from conveyor_raft.core.membership import Membership
 from conveyor_raft.core.messages import SnapshotMeta
-from conveyor_raft.core.pre_candidate import PreCandidate
 from conveyor_raft.core.progress import Progress
-from conveyor_raft.core.proposals import Proposals
-from conveyor_raft.core.reads import Reads
 from conveyor_raft.core.replica import Replica
-from conveyor_raft.core.transfer import Transfer
+from conveyor_raft.core.requests import Requests
+from conveyor_raft.core.role import Role
 from conveyor_raft.core.types import LogId, LogIndex, Member, NodeId, RaftRole, Term
 
 
@@ -23,17 +19,14 @@ class CoreViews:
     """The read-only side of `RaftCore`."""
 
     _replica: Replica
-    _role: Follower | PreCandidate | Candidate | Leader
-    _proposals: Proposals
-    _transfer: Transfer | None
-    _reads: Reads
-    _failed: bool
+    _role: Role
+    _requests: Requests
 
     @property
     def next_deadline(self) -> int | None:
         """When `tick` and `take` are due if nothing else happens; None: never."""
         deadline_ms = self._role.deadline_ms
-        transfer = self._transfer
+        transfer = self._requests.transfer
         if transfer is None:
             return deadline_ms
         leads = isinstance(self._role, Leader)
@@ -136,17 +129,11 @@ class CoreViews:
     @property
     def failed(self) -> bool:
         """Whether a write has failed; only a restart from the disk helps."""
-        return self._failed
+        return self._replica.failed
 
     def has_lease(self, now_ms: int) -> bool:
         """Whether this node may answer reads by itself at this time."""
-        role = self._role
-        return (
-            isinstance(role, Leader)
-            and self._transfer is None
-            and role.is_settled(self._replica)
-            and role.contact.has_lease(self._replica, now_ms)
-        )
+        return self._requests.has_lease(self._role, now_ms)
 
     @property
     def is_suspect(self) -> bool:
@@ -156,17 +143,13 @@ class CoreViews:
     @property
     def transfer_target(self) -> NodeId | None:
         """To whom this leader is handing its office over, while it is."""
-        return None if self._transfer is None else self._transfer.target
+        transfer = self._requests.transfer
+        return None if transfer is None else transfer.target
 
     @property
     def progress(self) -> Mapping[NodeId, Progress]:
         """What a leader knows about its followers; empty on others. Not to be changed."""
         return self._role.progress if isinstance(self._role, Leader) else {}
-
-    @property
-    def _open_reads(self) -> int:
-        role = self._role
-        return len(self._reads) + (len(role.reads) if isinstance(role, Leader) else 0)
 
     def frames(self, first: LogIndex, last: LogIndex) -> list[Frame]:
         """Return the retained entries of the range, frame by frame; the ends are cut to fit."""
@@ -182,7 +165,7 @@ class CoreViews:
         sizes = {
             "log_entries": replica.log.last_index - replica.log.base.index,
             "log_bytes": replica.log.bytes_after(replica.log.base.index),
-            "open_proposals": len(self._proposals),
-            "open_reads": self._open_reads,
+            "open_proposals": len(self._requests.proposals),
+            "open_reads": self._requests.open_reads(self._role),
         }
         return {**replica.counters, **sizes}
