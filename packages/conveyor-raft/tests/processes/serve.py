@@ -23,7 +23,8 @@ async def obey(node: RaftNode, command: dict[str, object]) -> None:
             except RaftError as error:
                 say(put=key, ok=False, error=type(error).__name__)
         case {"keys": _}:
-            say(keys=sorted(await node.state()), commit=node.commit_index)
+            keys = sorted(await node.state())
+            say(keys=keys, commit=node.commit_index, applied=node.applied_index)
         case {"status": _}:
             say(leader=node.is_leader, term=node.term, leader_id=node.leader_id)
 

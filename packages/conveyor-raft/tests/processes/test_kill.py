@@ -106,7 +106,7 @@ async def keys_at(process: Process, commit: int) -> set[str]:
     async with asyncio.timeout(60):
         while True:
             answer = await process.ask(keys=1)
-            if answer["commit"] >= commit:
+            if answer["applied"] >= commit:
                 return set(answer["keys"])
             await asyncio.sleep(0.05)
 
