@@ -38,7 +38,7 @@ def test_a_planted_bug_is_shown_by_a_few_events(planted):
     assert len(smallest.happened) <= 8
     assert len(smallest.happened) < len(shrinker.first.happened)
     assert smallest.result.events <= shrinker.first.result.events
-    assert any("node" in line for line in smallest.world.trace())
+    assert any("node" in line for line in smallest.world.trace.lines())
     again = run_seed(seed, events=smallest.events, without=Without.parse(str(smallest.without)))
     assert again.digest == smallest.result.digest
     assert again.failure == smallest.result.failure
@@ -68,7 +68,7 @@ def test_a_bug_of_a_state_machine_is_shown_by_its_commands_alone():
     assert smallest.result.rule == "a state machine applies every command"
     assert 1 <= len(smallest.happened) <= 3
     assert {name for name, _ in smallest.happened} == {"propose"}
-    assert any("======  propose" in line for line in smallest.world.trace())
+    assert any("======  propose" in line for line in smallest.world.trace.lines())
 
 
 def test_the_command_prints_what_is_left_and_how_to_see_it_again(planted, capsys):

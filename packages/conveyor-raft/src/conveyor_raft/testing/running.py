@@ -8,6 +8,7 @@ from typing import NamedTuple
 from conveyor_raft.testing.clients import Clients
 from conveyor_raft.testing.faults import Faults
 from conveyor_raft.testing.readers import Readers
+from conveyor_raft.testing.settling import Settling
 from conveyor_raft.testing.violated import Violated
 from conveyor_raft.testing.without import Without
 from conveyor_raft.testing.workload import Workload
@@ -43,7 +44,7 @@ def run_world(world: World, events: int) -> None:
     while world.events < events:
         world.step()
     faults.heal()
-    world.settle()
+    Settling(world).run()
 
 
 def run_seed(

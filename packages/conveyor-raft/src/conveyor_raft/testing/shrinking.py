@@ -92,7 +92,7 @@ class Shrinker:
     def _run(self, without: Without, events: int, trace: int = 0) -> Run:
         self.runs += 1
         world = World(self._seed, self._workload, without)
-        world.keep_trace(trace)
+        world.trace.keep(trace)
         result = run_seed(self._seed, events=events, world=world)
         # One that failed under its faults fails at the same event again; none need come after.
         reached = world.events if result.failure and world.events < events else events

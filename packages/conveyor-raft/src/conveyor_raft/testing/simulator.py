@@ -186,13 +186,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _replay(arguments: argparse.Namespace, workload: Workload | None) -> int:
     seed, events = arguments.seed, arguments.events
     world = World(seed, workload, Without.parse(arguments.without))
-    world.keep_trace(arguments.trace)
+    world.trace.keep(arguments.trace)
     print(f"seed {seed}: {world.knobs}")
     print(f"python {sys.version.split()[0]}")
     try:
         run_world(world, events)
     except Exception:
-        for line in world.trace():
+        for line in world.trace.lines():
             print(line)
         print(f"{world.events} events; {world}")
         raise
@@ -209,7 +209,7 @@ def _shrink(arguments: argparse.Namespace, workload: Workload | None) -> int:
         print(error)
         return 0
     smallest = shrinker.shrink(arguments.trace or 50)
-    for line in smallest.world.trace():
+    for line in smallest.world.trace.lines():
         print(line)
     print(f"seed {arguments.seed}: {smallest.world.knobs}")
     print(

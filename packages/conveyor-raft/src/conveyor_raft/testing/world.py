@@ -6,51 +6,39 @@ core, followed (unless the seed says that inputs are batched) by one `take`; the
 checked after each.
 
 A run has two phases. Under faults, anything may be lost but no rule may break. Then everything
-heals, and a cluster that is worth its name must elect a leader, finish every proposal, and end in
-equal states on all nodes.
+heals, and the cluster must come to rest (`settling`).
 """
 
 from __future__ import annotations
 
 import heapq
 import random
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from conveyor_raft.core.loading import LoadedState, first_state
-from conveyor_raft.core.membership import Membership
+from conveyor_raft.core.loading import LoadedState
 from conveyor_raft.core.messages import Message
 from conveyor_raft.core.output import Output, SnapshotSend
-from conveyor_raft.core.raft_core import RaftCore
 from conveyor_raft.core.types import (
     Applied,
-    ClusterId,
-    Identity,
-    Incarnation,
-    Member,
-    NodeId,
     Outcome,
     RaftRole,
     ReadOutcome,
 )
 from conveyor_raft.testing.disk import SimulatedDisk, StoredSnapshot
-from conveyor_raft.testing.hosted import Account, HostedMachine
+from conveyor_raft.testing.founding import found_node, incarnation_of
+from conveyor_raft.testing.hosted import Account
 from conveyor_raft.testing.invariants import Invariants
 from conveyor_raft.testing.network import SimulatedNetwork
 from conveyor_raft.testing.promises import Promises
 from conveyor_raft.testing.simulated_node import SimulatedNode
 from conveyor_raft.testing.streams import SnapshotStream
 from conveyor_raft.testing.swarm import draw_knobs
-from conveyor_raft.testing.violated import Violated
+from conveyor_raft.testing.trace import Trace
 from conveyor_raft.testing.without import Without
-from conveyor_raft.testing.wording import describe_message
 from conveyor_raft.testing.workload import KeyValueWorkload, Workload
 
-_CLUSTER = ClusterId(b"simulated cluster")
-_SERVE_MS = 500
-_PATIENCE_ELECTIONS = 10
 _ANY_LIFE = 0  # a message may arrive after its receiver was restarted
 
 NodeHandler = Callable[[SimulatedNode, Any], bool]
@@ -97,13 +85,14 @@ class World:
         self.counts: Counter[str] = Counter()
         self.ids = range(1, self.knobs.nodes + self.knobs.spares + 1)
         self.network = SimulatedNetwork(self.ids, self.knobs, self.rng)
-        self.nodes = {node_id: self._new_node(node_id) for node_id in self.ids}
+        self.nodes = {
+            node_id: found_node(node_id, self.knobs, self.rng, self.account) for node_id in self.ids
+        }
         self.invariants = Invariants(self.nodes, self.knobs.options.max_inflight_messages)
         self.paused: dict[int, list[Event]] = {}
-        self.strangers: set[int] = set()
         self._queue: list[tuple[int, int, Event | WorldHandler]] = []
         self._sequence = 0
-        self._trace: deque[Event | tuple[int, str]] | None = None
+        self.trace = Trace()
         self.promises = Promises(self.nodes, self.local)
         self._timer_at: dict[int, int] = {}
         self._take_due: set[int] = set()
@@ -122,13 +111,8 @@ class World:
         if (name, number) in self.without.events:
             return False
         self.happened.append((name, number))
-        self.note(f"{name} {number}")
+        self.trace.note(self.now, f"{name} {number}")
         return True
-
-    def note(self, what: str) -> None:
-        """Have something stand in the trace."""
-        if self._trace is not None:
-            self._trace.append((self.now, what))
 
     # ------------------------------------------------------------------ the queue
 
@@ -157,8 +141,8 @@ class World:
         _, _, handler, node, life, data = event
         if node.down or life not in {node.life, _ANY_LIFE}:
             return
-        if self._trace is not None:
-            self._trace.append(event)
+        if self.trace.kept is not None:
+            self.trace.kept.append(event)
         if node.node_id in self.paused:
             self.paused[node.node_id].append(event)
         elif handler(node, data):
@@ -196,7 +180,7 @@ class World:
 
     def wipe(self, node: SimulatedNode) -> None:
         """Give a dead node an empty disk, and so another incarnation."""
-        incarnation = _incarnation(node.node_id, node.life)
+        incarnation = incarnation_of(node.node_id, node.life)
         node.identity = node.identity._replace(incarnation=incarnation)
         node.disk = SimulatedDisk(LoadedState())
         self.invariants.on_wipe(node)
@@ -376,101 +360,6 @@ class World:
         self.after_input(peer)
         self.invariants.after_event(peer)
 
-    # ------------------------------------------------------------------ the end
-
-    def settle(self) -> None:
-        """Without faults, serve a while, then go on until all is quiet and equal.
-
-        Raises:
-            Violated: nothing has moved for longer than ten elections take.
-        """
-        quiet_from = self.now + _SERVE_MS
-        while self.now < quiet_from:
-            self.step()
-        self.knobs = self.knobs.quiet()
-        patience_ms = _PATIENCE_ELECTIONS * self.knobs.options.election_timeout_max_ms
-        give_up, furthest = self.now + patience_ms, 0
-        while not self._settled():
-            for _ in range(20):
-                self.step()
-            self._switch_off_strangers()
-            reached = sum(
-                node.core.applied_index + node.disk.last_index for node in self.nodes.values()
-            )
-            if reached > furthest:
-                give_up, furthest = self.now + patience_ms, reached
-            elif self.now > give_up:
-                raise Violated("liveness", f"nothing moved for {patience_ms} ms: {self}")
-        self.invariants.at_the_end()
-        for node in self.nodes.values():
-            if not node.down:
-                node.machine.capture()
-                self.count_core(node)
-        if self.clients is not None:
-            self.clients.at_the_end()
-
-    def _membership(self) -> Membership | None:
-        """Return what the newest leader works with, if it is in force for good."""
-        leader: RaftCore | None = None
-        for node in self.nodes.values():
-            core = node.core
-            newer = leader is None or core.term > leader.term
-            if not node.down and core.role is RaftRole.LEADER and newer:
-                leader = core
-        if leader is None:
-            return None
-        since, membership = leader.configurations[-1]
-        return None if membership.joint or since > leader.commit_index else membership
-
-    def _switch_off_strangers(self) -> None:
-        """Do what operators do with machines that do not belong to the cluster any more."""
-        membership = self._membership()
-        if membership is None:
-            return
-        for node in self.nodes.values():
-            member = membership.get(NodeId(node.node_id))
-            known = member is not None and member.incarnation == node.identity.incarnation
-            if not known and not node.down:
-                self.kill(node)
-                self.strangers.add(node.node_id)
-
-    def _settled(self) -> bool:
-        states = set()
-        leaders = 0
-        if self._membership() is None:
-            return False
-        for node in self.nodes.values():
-            if node.node_id in self.strangers:
-                continue
-            core = node.core
-            if node.down or core.applied_index != core.last_id.index or node.disk.pending:
-                return False
-            leaders += core.role is RaftRole.LEADER
-            states.add((core.last_id, node.state, node.state_index))
-        return (
-            leaders == 1
-            and len(states) == 1
-            and not self.invariants.open_tokens
-            and not self.promises
-        )
-
-    # ------------------------------------------------------------------ to look at
-
-    def keep_trace(self, events: int) -> None:
-        """Remember the last events, for `trace`."""
-        self._trace = deque(maxlen=events) if events else None
-
-    def trace(self) -> Iterator[str]:
-        """Describe the remembered events, oldest first."""
-        for event in self._trace or ():
-            if len(event) == 2:
-                yield f"{event[0]:>8} ms  ======  {event[1]}"
-                continue
-            time, _, handler, node, _, data = event
-            what = handler.__name__.strip("_").replace("_", " ")
-            details = describe_message(data) if isinstance(data, Message) else data or ""
-            yield f"{time:>8} ms  node {node.node_id}  {what}  {details}"
-
     def __str__(self) -> str:
         return "; ".join(
             f"node {node.node_id} {'down' if node.down else node.core.role.value} term"
@@ -478,24 +367,3 @@ class World:
             f" last {node.core.last_id.index}"
             for node in self.nodes.values()
         )
-
-    def _new_node(self, node_id: int) -> SimulatedNode:
-        knobs = self.knobs
-        members = tuple(
-            Member(NodeId(other), f"node-{other}:1", "", _incarnation(other))
-            for other in range(1, knobs.nodes + knobs.learners + 1)
-        )
-        learners = tuple(member.node_id for member in members[knobs.nodes :])
-        is_member = node_id <= len(members)
-        return SimulatedNode(
-            Identity(_CLUSTER, NodeId(node_id), _incarnation(node_id)),
-            self.knobs.options,
-            random.Random(self.rng.getrandbits(64)),
-            first_state(Membership(members, learners)) if is_member else LoadedState(),
-            pipelined=self.knobs.pipelined_writes,
-            new_machine=partial(HostedMachine, self.account),
-        )
-
-
-def _incarnation(node_id: int, life: int = 0) -> Incarnation:
-    return Incarnation((life << 32 | node_id).to_bytes(16, "big"))
