@@ -36,8 +36,8 @@ class Suspicion:
     def lift(self, replica: Replica, numbers: ForwardedReads, leader_id: NodeId | None) -> bool:
         """Trust this node again when it has caught up with a live leader, and that is durable."""
         if self._recovery_write is None and leader_id is not None:
-            self.ask(replica, numbers, leader_id)
-            if self.is_over(replica):
+            self._ask(replica, numbers, leader_id)
+            if self._is_over(replica):
                 if replica.voted_for is None:
                     replica.adopt(replica.term, leader_id)
                 self._recovery_write = replica.ledger.barrier()
@@ -47,7 +47,7 @@ class Suspicion:
         replica.counters["recoveries"] += 1
         return True
 
-    def ask(self, replica: Replica, numbers: ForwardedReads, leader_id: NodeId) -> None:
+    def _ask(self, replica: Replica, numbers: ForwardedReads, leader_id: NodeId) -> None:
         """Ask a new leader, or the same one again after a while."""
         leader = leader_id, replica.term
         if leader != self._leader:
@@ -66,7 +66,7 @@ class Suspicion:
         if reply.batch == self._batch:
             self._target = reply.index
 
-    def is_over(self, replica: Replica) -> bool:
+    def _is_over(self, replica: Replica) -> bool:
         """Whether everything up to there is proved equal to the leader's log, and durable."""
         target = self._target
         return (
