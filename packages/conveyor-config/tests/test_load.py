@@ -237,6 +237,7 @@ def test_settings_become_a_raft_config() -> None:
     assert (config.snapshot_interval_entries, config.snapshot_trailing_entries) == (10_000, 1_000)
     often = router(flags={"cluster.snapshot_interval": 50}).raft_config()
     assert (often.snapshot_interval_entries, often.snapshot_trailing_entries) == (50, 5)
+    assert (config.snapshot_spared_entries, often.snapshot_spared_entries) == (10_000, 50)
     assert config.listen_address == "127.0.0.1:50052"
     assert config.client_address == "router-1:50051"
 

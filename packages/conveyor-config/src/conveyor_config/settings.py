@@ -236,6 +236,7 @@ class RouterSettings(ProcessSettings):
             snapshot_trailing_entries=min(
                 SNAPSHOT_TRAILING_MAX, self.cluster.snapshot_interval // 10
             ),
+            snapshot_spared_entries=self.cluster.snapshot_interval,
         )
 
 
