@@ -28,6 +28,12 @@ PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.t
 PYTHONS = ["3.11", "3.12", "3.13"]
 SOURCES = [f"packages/{package}/src" for package in PACKAGES]
 DIST = ROOT / "dist"
+# The tests of the simulators run seeds themselves: they belong to the budget of the simulation.
+SIMULATIONS = sorted(
+    str(path.relative_to(ROOT))
+    for name in ("testing", "mutants")
+    for path in ROOT.glob(f"packages/*/tests/{name}")
+)
 
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["tests"]
@@ -158,9 +164,10 @@ def tests(session: nox.Session) -> None:
     with part(session, "build and unit"):
         uv(session, "pip", "install", "--no-deps", "--reinstall", *build_wheels(session))
         run_standalone(session)
-        run_unit(session)
+        run_unit(session, *(f"--ignore={path}" for path in SIMULATIONS))
     run_static(session)
     with part(session, "simulation"):
+        session.run("pytest", "-q", *SIMULATIONS)
         run_simulations(session, "--seeds", "300")
     with part(session, "integration"):
         run_integration(session)
